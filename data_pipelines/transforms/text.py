@@ -1,0 +1,76 @@
+"""Text transforms: from captions to padded token ids.
+
+Every transform is a function `f(value, *, rng, train, **options) -> value`.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_pipelines import tokenizer
+from data_pipelines.errors import InputError
+
+
+def choose(
+    value: Mapping[str, Sequence[str]] | str,
+    *,
+    rng: np.random.Generator,
+    train: bool,
+    languages: Sequence[str] = ("en",),
+    share: float = 1.0,
+) -> str:
+    """One caption of many (a plain string is its own only one).
+
+    In evaluation the first caption of the first language. In training a caption of the first
+    language with probability `share`, else one of another of `languages`, each as likely.
+    """
+    if isinstance(value, str):
+        return value
+    first, *others = languages
+    if not train:
+        return value[first][0]
+    language = first
+    if others and rng.random() >= share:
+        language = others[rng.integers(len(others))]
+    captions = value[language]
+    return captions[rng.integers(len(captions))]
+
+
+def drop_words(
+    value: str, *, rng: np.random.Generator, train: bool, rate: float = 0.1
+) -> str:
+    """Leave out each word with probability `rate` in training; one word always stays."""
+    words = value.split()
+    if not train or len(words) < 2:
+        return value
+    keep = rng.random(len(words)) >= rate
+    keep[rng.integers(len(words))] = True
+    return " ".join(word for word, kept in zip(words, keep) if kept)
+
+
+def tokenize(
+    value: str,
+    *,
+    rng: np.random.Generator,
+    train: bool,
+    folder: Path,
+    vocab_size: int,
+    length: int,
+    vocabulary: str = "tokenizer.json",
+) -> dict[str, Any]:
+    """Token ids of `vocabulary`, a file in the source's folder, cut or padded with 0 to `length`.
+
+    Raises:
+        InputError: the vocabulary has more pieces than the tower's `vocab_size`.
+    """
+    encoder = tokenizer.load(folder / vocabulary)
+    if encoder.get_vocab_size() > vocab_size:
+        raise InputError(
+            f"{vocabulary} has {encoder.get_vocab_size()} pieces, vocab_size is {vocab_size}: raise it."
+        )
+    ids = encoder.encode(value).ids[:length]
+    value_L = np.zeros(length, np.int32)
+    value_L[: len(ids)] = ids
+    return {"value": value_L, "mask": np.arange(length) < len(ids), "raw": value}

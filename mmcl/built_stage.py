@@ -1,0 +1,149 @@
+"""One stage of an experiment, built: its data, towers, objective, optimiser and compiled step."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from data_pipelines.errors import InputError
+from data_pipelines.loader import Source, train_batches
+from data_pipelines.order import Order
+from data_pipelines.pipeline import Pipeline, stack
+from mmcl import experiment, optimizers
+from mmcl.evals.embed import make_encoders
+from mmcl.experiment import Stage
+from mmcl.mesh import replicate
+from mmcl.model import Model
+from mmcl.state import TrainState
+from mmcl.step import Metrics, make_train_step
+
+TrainStep = Callable[[TrainState, Mapping[str, Any]], tuple[TrainState, Metrics]]
+
+
+@dataclasses.dataclass(frozen=True)
+class BuiltStage:
+    stage: Stage
+    mesh: Mesh
+    source: Source
+    pipeline: Pipeline
+    init: Callable[[], TrainState]  # a fresh state, placed on the mesh
+    train_step: TrainStep  # compiled; the state it is given is used up
+    encoders: Mapping[str, Callable[[Any, Any], jax.Array]]
+
+    def batches(self, start: int) -> Iterator[dict[str, Any]]:
+        """This process's batches from step `start` to the end of the stage."""
+        settings = self.stage.settings
+        return train_batches(
+            self.source,
+            self.pipeline,
+            Order(len(self.source), settings.seed, self.stage.number),
+            batch_size=settings.batch_size,
+            start=start - self.stage.start,
+            stop=self.stage.stop - self.stage.start,
+            process=jax.process_index(),
+            processes=jax.process_count(),
+            threads=settings.threads,
+        )
+
+    def enter(self, before: TrainState) -> TrainState:
+        """The first state of this stage: the towers (and what `carry` names) of the one before.
+
+        Raises:
+            InputError: a tower's parameters do not fit this stage's.
+        """
+        fresh = self.init()
+        params = dict(fresh.params)
+        for name in self.encoders:
+            if not _alike(before.params[name], params[name]):
+                raise InputError(
+                    f"config.stages.{self.stage.number}: its '{name}' tower has other parameters "
+                    "than that of the stage before; stages share their towers."
+                )
+            params[name] = before.params[name]
+        carry = self.stage.carry
+        objective = fresh.objective
+        if "objective" in carry and _alike(before.params["objective"], params["objective"]):
+            params["objective"] = before.params["objective"]
+            if _alike(before.objective, objective):
+                objective = before.objective
+        optimizer = fresh.optimizer
+        if "optimizer" in carry and _alike(before.optimizer, optimizer):
+            optimizer = before.optimizer
+        ema = fresh.ema
+        if ema is not None:
+            averaged = before.ema if _alike(before.ema, params) else params
+            ema = jax.tree.map(jnp.copy, averaged)
+        return TrainState(before.step, params, optimizer, objective, ema, fresh.key)
+
+    def model(self, state: TrainState) -> Model:
+        """The model as evaluation sees it: the averaged parameters where there are some."""
+        params = state.params if state.ema is None else state.ema
+        return Model(self.stage.settings, self.pipeline, self.encoders, params, self.mesh)
+
+
+def build(stage: Stage, mesh: Mesh) -> BuiltStage:
+    """Open the data and make every part; nothing is computed or compiled yet.
+
+    Raises:
+        InputError: a part refuses its options.
+    """
+    settings = stage.settings
+    if settings.batch_size % mesh.size:
+        raise InputError(
+            f"config.batch_size: {settings.batch_size} does not divide over {mesh.size} devices; "
+            f"take a multiple of {mesh.size}."
+        )
+    source = experiment.open_source(settings)
+    pipeline = experiment.build_pipeline(settings, source)
+    towers = experiment.build_towers(settings)
+    objective = experiment.build_objective(settings)
+    example = stack([pipeline(source[0], 0, seed=(settings.seed,), train=True)])
+    key = jax.random.key(settings.seed)
+
+    def init_params() -> dict[str, Any]:
+        params = towers.init(jax.random.fold_in(key, 0), example)
+        return {**params, "objective": objective.init(jax.random.fold_in(key, 1))}
+
+    shapes = jax.eval_shape(init_params)
+    optimizer = optimizers.make(shapes, **settings.optimizer)
+
+    @jax.jit
+    def init_state() -> TrainState:
+        params = init_params()
+        return TrainState(
+            step=jnp.int32(0),
+            params=params,
+            optimizer=optimizer.init(params),
+            objective=objective.init_state(jax.random.fold_in(key, 2)),
+            ema=None if settings.ema is None else jax.tree.map(jnp.copy, params),
+            key=jax.random.fold_in(key, 3),
+        )
+
+    step = make_train_step(
+        towers,
+        objective,
+        optimizer,
+        experiment.build_schedule(settings),
+        frozen=optimizers.frozen(shapes, settings.optimizer.get("freeze", ())),
+        ema=settings.ema,
+        start=stage.start,
+    )
+    return BuiltStage(
+        stage,
+        mesh,
+        source,
+        pipeline,
+        init=lambda: replicate(init_state(), mesh),
+        train_step=jax.jit(step, donate_argnums=0),
+        encoders=make_encoders(towers),
+    )
+
+
+def _alike(a: Any, b: Any) -> bool:
+    """Same structure, same shapes."""
+    if jax.tree.structure(a) != jax.tree.structure(b):
+        return False
+    return all(x.shape == y.shape for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b)))

@@ -1,0 +1,23 @@
+"""What evaluators and the report read: one split of the data, encoded by a model."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Embedded:
+    """Every record of one split, encoded.
+
+    `labels["concept"]` says which records are right answers of each other. Records that show an
+    equal string in a modality (many pictures share one caption) are one item of that modality.
+    """
+
+    split: str
+    z: dict[str, np.ndarray]  # modality -> z_NxD, float32, rows of unit length
+    labels: dict[str, np.ndarray]  # label -> (N,) int32
+    shown: dict[str, Sequence[Any]]  # modality -> N strings, or uint8 (N, H, W, 3)
+    ids: list[str]
+    label_names: dict[str, list[str]]  # label -> the name of each value

@@ -1,0 +1,261 @@
+"""From a config to the parts of an experiment: each section names a module and gives its options."""
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+
+from data_pipelines.errors import InputError
+from data_pipelines.loader import Source
+from data_pipelines.pipeline import Pipeline
+from mmcl import names
+from mmcl.models.towers import Towers
+from mmcl.objectives.term import Objective
+
+Section = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """The keys of `config.eval`.
+
+    Attributes:
+        splits: splits of the source that are evaluated.
+        evaluators: sections that name modules of `mmcl.evals`.
+        every: steps between evaluations during training; None: only at the end.
+        batch_size: records encoded at once.
+    """
+
+    splits: list[str] = dataclasses.field(default_factory=list)
+    evaluators: list[Section] = dataclasses.field(default_factory=lambda: [{"name": "retrieval"}])
+    every: int | None = None
+    batch_size: int = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Saving:
+    """The keys of `config.checkpoint`: steps between saves (None: only at the end), how many stay."""
+
+    every: int | None = None
+    keep: int = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The keys of a config, or of one stage of it.
+
+    Attributes:
+        steps: optimiser steps.
+        batch_size: global batch, over all processes and devices.
+        embed_dim: width of the shared space.
+        source: section naming a module of `data_pipelines.sources`; `split` is what is trained on.
+        transforms: modality -> list of sections naming functions of `data_pipelines.transforms`.
+        towers: modality -> section naming a module of `mmcl.models`.
+        objective: section naming a module of `mmcl.objectives`.
+        optimizer, schedule: sections naming functions of `mmcl.optimizers`, `mmcl.schedules`.
+        seed: of the initial parameters, the order of the data and its augmentation.
+        precision: what the towers compute in; parameters stay float32.
+        ema: decay of the averaged parameters that are then evaluated; None for no average.
+        log_every: steps between rows of metrics.jsonl.
+        threads: that load data.
+        next_steps: what the report suggests to do next: [title, command, why] each.
+    """
+
+    steps: int
+    batch_size: int
+    embed_dim: int
+    source: Section
+    transforms: dict[str, list[Section]]
+    towers: dict[str, Section]
+    objective: Section
+    optimizer: Section
+    schedule: Section
+    seed: int = 0
+    precision: str = "float32"
+    ema: float | None = None
+    eval: Evaluation = Evaluation()
+    checkpoint: Saving = Saving()
+    log_every: int = 10
+    threads: int = 2
+    next_steps: list[list[str]] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """A stretch of training with one data, objective and optimiser.
+
+    Attributes:
+        start, stop: the steps it covers, counted over the whole run.
+        carry: what it takes over from the stage before beside the towers' parameters and their
+            average: any of "optimizer", "objective".
+    """
+
+    number: int
+    start: int
+    stop: int
+    carry: list[str]
+    settings: Settings
+
+
+def stages(config: dict[str, Any]) -> list[Stage]:
+    """The stages of a config: `config.stages` lists changes to the rest, each with its `steps`.
+
+    A key that a stage changes is merged into the section of that name; a section with another
+    `name` replaces it. A config without stages is one stage.
+
+    Raises:
+        InputError: an unknown, missing or misused key, with the nearest name.
+    """
+    base = {key: value for key, value in config.items() if key != "stages"}
+    listed = config.get("stages") or [{}]
+    made: list[Stage] = []
+    for number, changes in enumerate(listed):
+        where = f"config.stages.{number}" if config.get("stages") else "config"
+        changes = dict(changes)
+        carry = changes.pop("carry", ["optimizer", "objective"])
+        for name in carry:
+            if name not in ("optimizer", "objective"):
+                raise InputError(f"{where}.carry: no '{name}'.{names.nearest(name, ['optimizer', 'objective'])}")
+        start = made[-1].stop if made else 0
+        current = settings(_merge(base, changes), where)
+        made.append(Stage(number, start, start + current.steps, carry, current))
+    return made
+
+
+def _merge(old: Any, new: Any) -> Any:
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return new
+    if "name" in new and new["name"] != old.get("name"):
+        return new
+    return {**old, **{key: _merge(old.get(key), value) for key, value in new.items()}}
+
+
+def settings(config: dict[str, Any], where: str = "config") -> Settings:
+    """The checked top level of a config; everything that can be checked without data is."""
+    for key, part in (("eval", Evaluation), ("checkpoint", Saving)):
+        if isinstance(config.get(key), dict):
+            config = {**config, key: names.call(part, config[key], f"{where}.{key}")}
+    made: Settings = names.call(Settings, config, where)
+    for key in ("steps", "batch_size", "embed_dim", "log_every", "threads"):
+        if not isinstance(getattr(made, key), int) or getattr(made, key) < 1:
+            raise InputError(f"{where}.{key}: {getattr(made, key)!r} is not a whole number above 0.")
+    if set(made.towers) != set(made.transforms):
+        raise InputError(
+            f"{where}: towers are for {sorted(made.towers)}, transforms for {sorted(made.transforms)};"
+            " each modality needs both."
+        )
+    if "objective" in made.towers or "present" in made.towers:
+        raise InputError(f"{where}.towers: a modality cannot be called 'objective' or 'present'.")
+    build_towers(made)
+    build_objective(made)
+    build_schedule(made)
+    build_evaluators(made)
+    find_source(made)
+    for modality, section in _transform_sections(made):
+        find_transform(section, f"config.transforms.{modality}")
+    return made
+
+
+def build_towers(settings: Settings) -> Towers:
+    """The flax modules of all modalities."""
+    modules = {}
+    for modality, section in settings.towers.items():
+        where = f"config.towers.{modality}"
+        tower = names.find("mmcl.models", _name(section, where), f"{where}.name", face="Tower")
+        modules[modality] = names.call(tower, section, where, embed_dim=settings.embed_dim)
+    precisions = ("float32", "bfloat16", "float16", "float64")
+    if settings.precision not in precisions:
+        raise InputError(
+            f"config.precision: no '{settings.precision}'.{names.nearest(settings.precision, precisions)}"
+        )
+    return Towers(modules, jnp.dtype(settings.precision))
+
+
+def build_objective(settings: Settings) -> Objective:
+    """The objective, its options checked."""
+    section, where = settings.objective, "config.objective"
+    objective = names.find("mmcl.objectives", _name(section, where), f"{where}.name", face="Objective")
+    made = names.call(objective, section, where)
+    for pair in getattr(made, "pairs", ()):
+        for modality in pair:
+            if modality not in settings.towers:
+                raise InputError(
+                    f"{where}.pairs: there is no tower for '{modality}'."
+                    f"{names.nearest(modality, settings.towers)}"
+                )
+    return made
+
+
+def build_schedule(settings: Settings) -> Callable[[Any], Any]:
+    """Step in the stage -> learning rate."""
+    section, where = settings.schedule, "config.schedule"
+    schedule = names.find("mmcl.schedules", _name(section, where), f"{where}.name")
+    return names.call(schedule, section, where, steps=settings.steps)
+
+
+def build_evaluators(settings: Settings) -> list[Callable[..., dict[str, float]]]:
+    """`f(embedded, encode) -> metrics` for each section of `config.eval.evaluators`."""
+    made = []
+    for i, section in enumerate(settings.eval.evaluators):
+        where = f"config.eval.evaluators.{i}"
+        evaluate = names.find("mmcl.evals", _name(section, where), f"{where}.name", face="evaluate")
+        names.check(evaluate, section, where, given=("embedded", "encode"))
+        options = {key: value for key, value in section.items() if key != "name"}
+        made.append(functools.partial(evaluate, **options))
+    return made
+
+
+def find_source(settings: Settings) -> type:
+    """The class of the source, its options checked."""
+    section, where = settings.source, "config.source"
+    found = names.find("data_pipelines.sources", _name(section, where), f"{where}.name", face="Source")
+    names.check(found, section, where)
+    return found
+
+
+def open_source(settings: Settings, split: str | None = None) -> Source:
+    """The source of training, or another split of it (which may prepare its data first).
+
+    Raises:
+        InputError: there is no such split.
+    """
+    found = find_source(settings)
+    section = settings.source if split is None else {**settings.source, "split": split}
+    offered = getattr(found, "splits", ())
+    if offered and section.get("split") not in offered:
+        where = "config.source.split" if split is None else "config.eval.splits"
+        raise InputError(f"{where}: no '{section.get('split')}'.{names.nearest(str(section.get('split')), offered)}")
+    return names.call(found, section, "config.source")
+
+
+def build_pipeline(settings: Settings, source: Source) -> Pipeline:
+    """The transforms of every modality; those that ask for `folder` get the source's."""
+    made: dict[str, list[Any]] = {modality: [] for modality in settings.transforms}
+    for modality, section in _transform_sections(settings):
+        transform = find_transform(section, f"config.transforms.{modality}")
+        options = {key: value for key, value in section.items() if key != "name"}
+        if "folder" in inspect.signature(transform).parameters:
+            options = {"folder": getattr(source, "folder", None), **options}
+        made[modality].append(functools.partial(transform, **options))
+    return Pipeline(made)
+
+
+def find_transform(section: Section, where: str) -> Callable[..., Any]:
+    """The function that a section of `config.transforms` names, its options checked."""
+    name = _name(section, where)
+    found = names.find("data_pipelines.transforms", name, where)
+    names.check(found, section, f"{where} ({name})", given=("value", "rng", "train", "folder"))
+    return found
+
+
+def _transform_sections(settings: Settings) -> list[tuple[str, Section]]:
+    return [(m, section) for m, sections in settings.transforms.items() for section in sections]
+
+
+def _name(section: Any, where: str) -> str:
+    if not isinstance(section, dict) or not isinstance(section.get("name"), str):
+        raise InputError(f"{where}: is {section!r}; it must be a section with a 'name'.")
+    return section["name"]

@@ -1,0 +1,43 @@
+"""Open a run that `mmcl train` left behind."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+
+from data_pipelines.errors import InputError
+from mmcl import config as configs
+from mmcl import experiment, workdir
+from mmcl.built_stage import build
+from mmcl.checkpoint import Checkpoints
+from mmcl.mesh import data_mesh
+from mmcl.model import Model
+
+
+class Run(NamedTuple):
+    experiment: str  # FILE[:ARG]
+    step: int
+    model: Model
+
+
+def load(folder: Path) -> Run:
+    """The model of the newest checkpoint in a workdir, with its data.
+
+    Raises:
+        InputError: the folder holds no run, or the run has no checkpoint.
+    """
+    if not folder.is_dir():
+        raise InputError(f"There is no run '{folder}'. Give the folder that `mmcl train` printed.")
+    written = configs.read(folder)
+    configs.importable(written["experiment"])
+    stages = experiment.stages(written["config"])
+    step = workdir.newest_step(folder)
+    if not step:
+        raise InputError(f"{folder} has no checkpoint yet; `mmcl train` writes them.")
+    mesh = data_mesh()
+    with jax.set_mesh(mesh):
+        built = build(next(stage for stage in stages if step <= stage.stop), mesh)
+        checkpoints = Checkpoints(folder)
+        state = checkpoints.restore(built.init(), step).state
+        checkpoints.close()
+        return Run(written["experiment"], step, built.model(state))

@@ -1,0 +1,25 @@
+"""What a tower returns."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class Embedding(NamedTuple):
+    """A batch of encoded inputs.
+
+    `z_BxD` is the pooled embedding, of any length (objectives normalise). `tokens_BxTxD` and
+    `mask_BxT` are there for objectives that compare parts (None where a tower has none).
+    """
+
+    z: jax.Array  # z_BxD
+    tokens: jax.Array | None = None  # tokens_BxTxD
+    mask: jax.Array | None = None  # mask_BxT, bool
+
+
+def unit(z: Any) -> jax.Array:
+    """Rows of length one, in float32; a zero row stays zero (and so does its gradient)."""
+    z = z.astype(jnp.float32) if z.dtype != jnp.float64 else z
+    square = jnp.sum(z * z, axis=-1, keepdims=True)
+    return z * jax.lax.rsqrt(jnp.maximum(square, jnp.finfo(z.dtype).tiny))

@@ -1,0 +1,34 @@
+"""Text transformer: bidirectional over subword tokens, mean-pooled over those that are there."""
+
+from collections.abc import Mapping
+
+import flax.linen as nn
+import jax
+
+from mmcl.models.embedding import Embedding
+from mmcl.models.transformer import Encoder, masked_mean, positions
+
+
+class Tower(nn.Module):
+    """Text tower.
+
+    Input: `value` (B, L) int32 token ids below `vocab_size`, `mask` (B, L) bool.
+    """
+
+    embed_dim: int
+    vocab_size: int
+    width: int = 384
+    depth: int = 12
+    heads: int = 6
+    mlp_ratio: float = 4.0
+
+    @nn.compact
+    def __call__(self, inputs: Mapping[str, jax.Array], *, train: bool = False) -> Embedding:
+        ids_BxL, mask_BxL = inputs["value"], inputs["mask"]
+        embed = nn.Embed(
+            self.vocab_size, self.width, embedding_init=nn.initializers.normal(0.02), name="embed"
+        )
+        x_BxLxD = embed(ids_BxL) + positions(self, ids_BxL.shape[1], self.width)
+        x_BxLxD = Encoder(self.depth, self.heads, self.mlp_ratio, name="encoder")(x_BxLxD, mask_BxL)
+        tokens_BxLxD = nn.Dense(self.embed_dim, use_bias=False, name="projection")(x_BxLxD)
+        return Embedding(masked_mean(tokens_BxLxD, mask_BxL), tokens_BxLxD, mask_BxL)

@@ -1,0 +1,53 @@
+"""All towers of a model as two pure functions: `init` and `encode`."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mmcl.models.embedding import Embedding
+
+
+@dataclasses.dataclass(frozen=True)
+class Towers:
+    """One flax module a modality, computed in `dtype` with parameters kept in float32.
+
+    A module is called as `module(inputs, train=...)` with inputs `{"value": ..., "mask": ...}` and
+    returns an `Embedding`.
+    """
+
+    modules: Mapping[str, nn.Module]
+    dtype: jnp.dtype = jnp.dtype("float32")
+
+    def init(self, key: jax.Array, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """Fresh parameters: modality -> pytree, from one batch's shapes."""
+        return {
+            modality: module.init(
+                jax.random.fold_in(key, i), jax.tree.map(self._narrow, dict(batch[modality]))
+            )["params"]
+            for i, (modality, module) in enumerate(sorted(self.modules.items()))
+        }
+
+    def encode(
+        self, params: Mapping[str, Any], modality: str, inputs: Mapping[str, Any], *, train: bool
+    ) -> Embedding:
+        """Encode a batch of one modality; float outputs are float32 (or wider).
+
+        uint8 inputs are pixels: the module gets them as floats from -1 to 1.
+        """
+        variables = {"params": jax.tree.map(self._narrow, params[modality])}
+        inputs = jax.tree.map(self._narrow, dict(inputs))
+        embedding = self.modules[modality].apply(variables, inputs, train=train)
+        return jax.tree.map(_widen, embedding)
+
+    def _narrow(self, x: jax.Array) -> jax.Array:
+        if x.dtype == jnp.uint8:
+            return (x.astype(jnp.float32) / 127.5 - 1.0).astype(self.dtype)
+        return x.astype(self.dtype) if x.dtype == jnp.float32 else x
+
+
+def _widen(x: jax.Array) -> jax.Array:
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32)) if x.dtype != jnp.bool_ else x

@@ -1,0 +1,50 @@
+"""What an objective is, and what it returns."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from mmcl.models.embedding import Embedding
+
+
+class Term(NamedTuple):
+    """One part of a loss, example by example; the trainer takes the global weighted mean."""
+
+    value_B: jax.Array
+    weight_B: jax.Array  # 0 where the example has no part in this term
+
+    def mean(self) -> jax.Array:
+        """Σ weight · value / Σ weight; 0 where no example counts."""
+        total = jnp.sum(self.weight_B)
+        weighted = jnp.where(self.weight_B > 0, self.weight_B * self.value_B, 0.0)
+        return jnp.sum(weighted) / jnp.where(total > 0, total, 1.0)
+
+
+class Result(NamedTuple):
+    """`terms` are summed to the loss; `state` goes to the next step; `metrics` are logged."""
+
+    terms: dict[str, Term]
+    state: Any
+    metrics: dict[str, jax.Array]
+
+
+class Objective(Protocol):
+    """A frozen dataclass of options with three pure methods."""
+
+    def init(self, key: jax.Array) -> dict[str, Any]:
+        """The parameters it learns: temperature, bias, prototypes, ..."""
+
+    def init_state(self, key: jax.Array) -> Any:
+        """What it remembers from step to step without a gradient; None for nothing."""
+
+    def __call__(
+        self,
+        params: dict[str, Any],
+        state: Any,
+        embeddings: Mapping[str, Embedding],
+        batch: Mapping[str, Any],
+        key: jax.Array,
+    ) -> Result:
+        """The terms of the loss of one global batch."""

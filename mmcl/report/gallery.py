@@ -1,0 +1,74 @@
+"""What a model answers to single queries: right and wrong, chosen by a fixed rule."""
+
+import dataclasses
+
+import numpy as np
+
+from mmcl.evals.embedded import Embedded
+from mmcl.evals.retrieval import items, neighbours, ranks, unit_rows
+
+ANSWERS = 5  # shown to a query
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """A record, its cosine similarity to the query, and whether it is a right answer."""
+
+    record: int
+    score: float
+    right: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Query:
+    """A query, its best answers, and the rank (1 = nearest) of its best right answer.
+
+    That right answer is `missed` where it is not among the answers shown.
+    """
+
+    record: int
+    answers: list[Answer]
+    rank: int
+    missed: Answer | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Gallery:
+    """Queries of one modality answered in another; right and wrong speak of the first answer."""
+
+    from_: str
+    to: str
+    queries: int
+    right_queries: int
+    right: list[Query]
+    wrong: list[Query]
+
+
+def gallery(embedded: Embedded, from_: str, to: str, show: int) -> Gallery:
+    """Up to `show` queries with a right first answer and up to `show` with a wrong one.
+
+    A fixed permutation decides which, so that two runs on the same data show the same queries
+    wherever they agree.
+    """
+    queries, answering = items(embedded, from_, "concept"), items(embedded, to, "concept")
+    concept_N = embedded.labels["concept"]
+    rank_Q = ranks(
+        unit_rows(embedded.z[from_][queries], from_),
+        unit_rows(embedded.z[to][answering], to),
+        concept_N[queries],
+        concept_N[answering],
+    )
+
+    def ask(query: int, rank: int) -> Query:
+        records_1xK, scores_1xK = neighbours(embedded, from_, to, max(rank, ANSWERS), [query])
+        answers = [
+            Answer(record, score, bool(concept_N[record] == concept_N[query]))
+            for record, score in zip(records_1xK[0].tolist(), scores_1xK[0].tolist())
+        ]
+        missed = next(answer for answer in answers if answer.right) if rank > ANSWERS else None
+        return Query(query, answers[:ANSWERS], rank, missed)
+
+    shuffled = np.random.default_rng(0).permutation(len(queries))
+    right = [ask(int(queries[i]), int(rank_Q[i])) for i in shuffled[rank_Q[shuffled] == 1][:show]]
+    wrong = [ask(int(queries[i]), int(rank_Q[i])) for i in shuffled[rank_Q[shuffled] > 1][:show]]
+    return Gallery(from_, to, len(queries), int(np.sum(rank_Q == 1)), right, wrong)

@@ -1,0 +1,144 @@
+"""The one training loop, for every experiment: data -> step -> evaluate -> log -> save."""
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+from rich.console import Console
+
+from data_pipelines.loader import numeric
+from mmcl import experiment, workdir
+from mmcl.built_stage import build
+from mmcl.checkpoint import Checkpoints
+from mmcl.evals.embedded import Embedded
+from mmcl.live import LiveLine
+from mmcl.mesh import data_mesh, split_batch
+from mmcl.metrics_log import MetricsLog
+
+
+class Interrupted(Exception):
+    """Ctrl-C came and the state is saved: the same command goes on from here."""
+
+
+def train(name: str, config: dict[str, Any], folder: Path, console: Console) -> list[Embedded]:
+    """Train an experiment in `folder`, going on from its newest checkpoint if there is one.
+
+    Args:
+        name: the experiment as it was asked for, `FILE[:ARG]`.
+        config: its resolved config.
+        folder: the workdir; gets config.json, checkpoints/, metrics.jsonl and tensorboard/.
+        console: where the live line goes.
+
+    Returns:
+        The evaluated splits, encoded by the final model.
+
+    Raises:
+        InputError: something the user gave is wrong; nothing half-written is left.
+        Interrupted: after Ctrl-C, with the state saved.
+    """
+    stages = experiment.stages(config)
+    total = stages[-1].stop
+    workdir.check(folder, name, config)
+    mesh = data_mesh()
+    with jax.set_mesh(mesh):
+        done = workdir.newest_step(folder)
+        stage = next(stage for stage in stages if done <= stage.stop)
+        built = build(stage, mesh)
+        state, clock = built.init(), {"seconds": 0.0, "examples": 0}
+
+        workdir.create(folder, name, config)
+        checkpoints = Checkpoints(folder, keep=stage.settings.checkpoint.keep)
+        if done:
+            state, data, clock = checkpoints.restore(state, done)
+            done = data["step"]
+            console.print(f"Going on from step {done} of {total}.")
+        log = MetricsLog(folder, done)
+        splits: list[Embedded] = []
+
+        with LiveLine(console, total, done) as live, interrupts() as interrupted:
+            for stage in stages[stage.number :]:
+                if 0 < done == stage.start:
+                    built = build(stage, mesh)
+                    state = built.enter(state)
+                settings = stage.settings
+                lap = Lap(done, settings.batch_size)
+
+                for batch in built.batches(done):
+                    with jax.transfer_guard("disallow"):
+                        state, metrics = built.train_step(state, split_batch(numeric(batch), mesh))
+                    done += 1
+                    live.step(done)
+
+                    last = done == total
+                    evaluating = last or due(done, settings.eval.every)
+                    if evaluating or done == stage.stop or due(done, settings.log_every):
+                        row = {f"train/{k}": float(v) for k, v in jax.device_get(metrics).items()}
+                        row["train/examples_per_s"] = lap.examples_per_s(done)
+                        if evaluating:
+                            model = built.model(state)
+                            splits = [model.embed(split) for split in settings.eval.splits]
+                            for split in splits:
+                                row |= model.evaluate(split)
+                        clock = lap.add_to(clock, done)
+                        row = {"step": done, "time": clock["seconds"], **row}
+                        log.write(row | ({"final": True} if last else {}))
+                        live.row(row)
+                        lap = Lap(done, settings.batch_size)
+
+                    stopping = interrupted()
+                    if last or stopping or due(done, settings.checkpoint.every):
+                        data = {"step": done, "stage": stage.number, "seed": settings.seed}
+                        checkpoints.save(done, state, data, lap.add_to(clock, done))
+                    if stopping and not last:
+                        checkpoints.close()
+                        log.close()
+                        raise Interrupted(f"Stopped at step {done} of {total}; the state is saved.")
+
+        if not splits:  # there was nothing left to train
+            splits = [built.model(state).embed(split) for split in stage.settings.eval.splits]
+        checkpoints.close()
+        log.close()
+        return splits
+
+
+def due(step: int, every: int | None) -> bool:
+    return bool(every) and step % every == 0  # type: ignore[operator]
+
+
+class Lap:
+    """The time since the last row of metrics."""
+
+    def __init__(self, step: int, batch_size: int):
+        self._step, self._batch_size, self._began = step, batch_size, time.perf_counter()
+
+    def examples_per_s(self, step: int) -> float:
+        return self._batch_size * (step - self._step) / (time.perf_counter() - self._began)
+
+    def add_to(self, clock: dict[str, Any], step: int) -> dict[str, Any]:
+        """The run's clock (seconds at work, examples seen) moved on by this lap."""
+        return {
+            "seconds": clock["seconds"] + time.perf_counter() - self._began,
+            "examples": clock["examples"] + self._batch_size * (step - self._step),
+        }
+
+
+@contextmanager
+def interrupts() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C was pressed; the first time is only noted, the second stops at once."""
+    pressed = False
+
+    def note(signum: int, frame: Any) -> None:
+        nonlocal pressed
+        if pressed:
+            raise KeyboardInterrupt
+        pressed = True
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: pressed
+    finally:
+        signal.signal(signal.SIGINT, before)

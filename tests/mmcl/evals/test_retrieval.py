@@ -1,0 +1,244 @@
+import itertools
+import json
+import math
+from fractions import Fraction
+
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+
+from data_pipelines.errors import InputError
+from mmcl.evals import retrieval
+from mmcl.evals.embedded import Embedded
+
+
+def random_unit_rows(rng, n, d=24):
+    z_NxD = rng.normal(size=(n, d)).astype(np.float32)
+    return z_NxD / np.linalg.norm(z_NxD, axis=1, keepdims=True)
+
+
+def few_directions(rng, n):
+    """Rows drawn from 12 vectors whose inner products are 0, 1/2 or 1: ties everywhere."""
+    halves = np.array(list(itertools.product((0.5, -0.5), repeat=4)))[:8]
+    return np.concatenate([np.eye(4), halves]).astype(np.float32)[rng.integers(12, size=n)]
+
+
+def split(z, labels, captions, **more):
+    """A split of pictures and captions (and other modalities, each record an item)."""
+    n = len(labels)
+    shown = {name: np.zeros((n, 2, 2, 3), np.uint8) for name in z} | {"text": captions}
+    return Embedded(
+        split="held_out",
+        z=z,
+        labels={"concept": np.asarray(labels, np.int32)},
+        shown=shown,
+        ids=[f"record {i}" for i in range(n)],
+        label_names={},
+        **more,
+    )
+
+
+@st.composite
+def splits(draw):
+    n = draw(st.integers(1, 14))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    rows = draw(st.sampled_from([random_unit_rows, few_directions]))
+    labels = rng.integers(draw(st.integers(1, n)), size=n)
+    captions = [f"caption {c}" for c in rng.integers(draw(st.integers(1, n)), size=n)]
+    z = {"image": rows(rng, n), "text": rows(rng, n)}
+    if draw(st.booleans()):  # copies, also of wrong answers
+        z = {name: rows[rng.integers(n, size=n)] for name, rows in z.items()}
+    return split(z, labels, captions)
+
+
+def literal_items(embedded, modality):
+    found, seen = [], []
+    for i, value in enumerate(embedded.shown[modality]):
+        if modality == "text":
+            if (value, embedded.labels["concept"][i]) in seen:
+                continue
+            seen.append((value, embedded.labels["concept"][i]))
+        found.append(i)
+    return found
+
+
+def literal_score(a_D, b_D):
+    return sum(float(a) * float(b) for a, b in zip(a_D, b_D))
+
+
+def literal_retrieval(embedded, from_, to, at):
+    """Recall from the full score matrix, one Python loop after another."""
+    label = embedded.labels["concept"]
+    queries, gallery = literal_items(embedded, from_), literal_items(embedded, to)
+    ranks, chances = [], {k: [] for k in at}
+    for q in queries:
+        scored = [(literal_score(embedded.z[from_][q], embedded.z[to][g]), g) for g in gallery]
+        best = max(score for score, g in scored if label[g] == label[q])
+        better = sum(score > best for score, g in scored)
+        tied = sum(score == best and label[g] != label[q] for score, g in scored)
+        ranks.append(1 + better + tied)
+        right = sum(label[g] == label[q] for g in gallery)
+        for k in at:
+            k_ = min(k, len(gallery))
+            missed = math.comb(len(gallery) - right, k_) / math.comb(len(gallery), k_)
+            chances[k].append(1 - missed)
+    metrics = {f"recall@{k}": sum(rank <= k for rank in ranks) / len(ranks) for k in at}
+    metrics |= {f"chance@{k}": sum(chances[k]) / len(ranks) for k in at}
+    ordered = sorted(ranks)
+    metrics["median_rank"] = (ordered[(len(ranks) - 1) // 2] + ordered[len(ranks) // 2]) / 2
+    return metrics | {"queries": len(queries), "gallery": len(gallery)}
+
+
+@hypothesis.given(splits())
+@hypothesis.settings(max_examples=150, deadline=None)
+def test_equals_literal_loops(embedded):
+    at = (1, 2, 5, 30)
+    metrics = retrieval.evaluate(embedded, None, at=at)
+    expected = {
+        f"{a}_to_{b}/{key}": value
+        for a, b in [("image", "text"), ("text", "image")]
+        for key, value in literal_retrieval(embedded, a, b, at).items()
+    }
+    assert metrics.keys() == expected.keys()
+    for key in expected:
+        assert metrics[key] == pytest.approx(expected[key], abs=1e-12), key
+
+
+def test_chance_is_the_mean_over_every_order_of_the_gallery():
+    label_Q, label_G = [0, 1, 2], [0, 0, 0, 1, 1, 2]
+    right_Q = np.array([3, 2, 1])
+    orders = list(itertools.permutations(label_G))
+    for k in range(1, 9):
+        hits = [label in order[:k] for order in orders for label in label_Q]
+        assert retrieval.chance(right_Q, 6, k) == pytest.approx(np.mean(hits), abs=1e-12)
+
+
+def test_random_embeddings_score_chance():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(150, size=1000)
+    z = {name: random_unit_rows(rng, 1000) for name in ("image", "text")}
+    metrics = retrieval.evaluate(split(z, labels, [f"{i}" for i in range(1000)]), None)
+    for k in (1, 5, 10):
+        chance = metrics[f"image_to_text/chance@{k}"]
+        assert metrics[f"image_to_text/recall@{k}"] == pytest.approx(
+            chance, abs=5 * math.sqrt(chance / 1000)
+        )
+
+
+@pytest.mark.parametrize("n", [37, 611])
+def test_a_collapsed_model_comes_last(n):
+    row_D = random_unit_rows(np.random.default_rng(1), 1, d=147)
+    z = {name: np.repeat(row_D, n, axis=0) for name in ("image", "text")}
+    labels = np.arange(n) // 2  # two right answers each
+    metrics = retrieval.evaluate(split(z, labels, [f"{i}" for i in range(n)]), None)
+    assert metrics["image_to_text/recall@1"] == metrics["text_to_image/recall@10"] == 0
+    assert metrics["image_to_text/median_rank"] == n - 1
+
+
+def test_a_perfect_model_is_perfect():
+    z_NxD = random_unit_rows(np.random.default_rng(2), 300)
+    z_NxD = z_NxD[np.arange(300) // 3]  # three pictures share each caption
+    captions = [f"caption {i // 3}" for i in range(300)]
+    perfect = split({"image": z_NxD, "text": z_NxD}, np.arange(300) // 3, captions)
+    metrics = retrieval.evaluate(perfect, None)
+    assert metrics["text_to_image/recall@1"] == metrics["image_to_text/recall@1"] == 1
+    assert metrics["text_to_image/queries"] == metrics["image_to_text/gallery"] == 100
+    assert metrics["text_to_image/gallery"] == metrics["image_to_text/queries"] == 300
+
+
+def test_block_size_changes_nothing(monkeypatch):
+    rng = np.random.default_rng(3)
+    z = {name: random_unit_rows(rng, 70) for name in ("image", "text")}
+    embedded = split(z, rng.integers(30, size=70), [f"{i % 50}" for i in range(70)])
+    results = []
+    for block in (1, 7, 70, 256):
+        monkeypatch.setattr(retrieval, "BLOCK", block)
+        record, score = retrieval.neighbours(embedded, "text", "image", 4)
+        results.append((retrieval.evaluate(embedded, None), record.tolist(), score.tolist()))
+    assert results[0] == results[1] == results[2] == results[3]
+
+
+def test_scores_have_no_rounding():
+    rng = np.random.default_rng(4)
+    a_NxD, b_NxD = (retrieval.unit_rows(random_unit_rows(rng, 5, d=300), "image") for _ in range(2))
+    for i, j in itertools.product(range(5), repeat=2):
+        exact = sum(Fraction(a) * Fraction(b) for a, b in zip(a_NxD[i], b_NxD[j]))
+        assert Fraction(float(a_NxD[i] @ b_NxD[j])) == exact
+
+
+def test_unit_rows_stay_where_they_were():
+    z_NxD = random_unit_rows(np.random.default_rng(5), 100)
+    assert np.abs(retrieval.unit_rows(z_NxD, "image") - z_NxD).max() <= 2**-27
+
+
+@hypothesis.given(splits(), st.integers(1, 16), st.booleans())
+@hypothesis.settings(max_examples=60, deadline=None)
+def test_neighbours_equal_a_literal_sort(embedded, k, all_queries):
+    queries = None if all_queries else [len(embedded.ids) - 1, 0]
+    record, score = retrieval.neighbours(embedded, "image", "text", k, queries)
+    gallery = literal_items(embedded, "text")
+    for row, q in enumerate(range(len(embedded.ids)) if all_queries else queries):
+        query_D = embedded.z["image"][q]
+        scored = sorted((-literal_score(query_D, embedded.z["text"][g]), g) for g in gallery)
+        np.testing.assert_allclose(score[row], [-s for s, _ in scored[:k]], atol=1e-6)
+        assert record[row].tolist() == [g for _, g in scored[:k]]
+
+
+def test_nearest_to_a_new_query():
+    z = {"image": np.eye(4, dtype=np.float32), "text": np.eye(4, dtype=np.float32)}
+    embedded = split(z, range(4), list("abcd"))
+    record, score = retrieval.nearest(np.array([[0, 0.6, 0.8, 0]]), embedded, "image", 3)
+    assert record.tolist() == [[2, 1, 0]]
+    np.testing.assert_allclose(score, [[0.8, 0.6, 0]], atol=1e-7)
+
+
+def test_names_of_the_metrics():
+    z = {name: random_unit_rows(np.random.default_rng(6), 3) for name in ("image", "text", "audio")}
+    metrics = retrieval.evaluate(split(z, range(3), list("abc")), None, at=(1, 5))
+    ways = ["image_to_text", "text_to_image", "image_to_audio", "audio_to_image"]
+    ways += ["text_to_audio", "audio_to_text"]
+    keys = ["recall@1", "chance@1", "recall@5", "chance@5", "median_rank", "queries", "gallery"]
+    assert metrics.keys() == {f"{way}/{key}" for way in ways for key in keys}
+    assert json.loads(json.dumps(metrics)) == metrics
+    chosen = retrieval.evaluate(split(z, range(3), list("abc")), None, pairs=[("audio", "text")])
+    assert {key.split("/")[0] for key in chosen} == {"audio_to_text"}
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0.0, 2.0])
+@pytest.mark.parametrize("modality", ["image", "text"])
+def test_a_diverged_model_gets_no_numbers(modality, value):
+    z = {name: np.eye(4, dtype=np.float32) for name in ("image", "text")}
+    z[modality][2, 2] = value
+    embedded = split(z, range(4), list("abcd"))
+    for use in (
+        lambda: retrieval.evaluate(embedded, None),
+        lambda: retrieval.neighbours(embedded, "image", "text", 1),
+    ):
+        with pytest.raises(InputError, match=f"1 of 4 '({modality}|query)' .* diverged"):
+            use()
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (dict(pairs=[("image", "sound")]), r"no modality 'sound'.*\['image', 'text'\]"),
+        (dict(pairs=[("image", "image")]), "name another modality"),
+        (dict(label="kind"), r"no label 'kind'.*\['concept'\]"),
+    ],
+)
+def test_wrong_options_are_named(options, message):
+    z = {name: np.eye(4, dtype=np.float32) for name in ("image", "text")}
+    with pytest.raises(InputError, match=message):
+        retrieval.evaluate(split(z, range(4), list("abcd")), None, **options)
+
+
+def test_an_empty_split_is_named():
+    z = {name: np.zeros((0, 4), np.float32) for name in ("image", "text")}
+    with pytest.raises(InputError, match="'held_out' has no records"):
+        retrieval.evaluate(split(z, [], []), None)
+
+
+def test_a_query_without_a_right_answer_is_refused():
+    with pytest.raises(ValueError, match="no right answer"):
+        retrieval.ranks(np.eye(2), np.eye(2), np.array([0, 1]), np.array([0, 2]))
