@@ -52,20 +52,19 @@ def verify(folder: Path) -> dict:
       InputError: a file is missing or is not what was written.
     """
 
-    def damaged(file: str, what: str) -> InputError:
-        return InputError(
-            f"{folder / file} is {what}: delete {folder} and run the command again"
-        )
+    def damaged(file: str, how: str) -> InputError:
+        return InputError(f"{folder / file} is {how}: delete {folder} and run the command again")
 
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        files = {name: (facts["bytes"], facts["sha256"]) for name, facts in manifest["files"].items()}
+        known = manifest["format"] == FORMAT
+        files = {name: (of["bytes"], of["sha256"]) for name, of in manifest["files"].items()}
     except FileNotFoundError:
         raise damaged(MANIFEST, "missing") from None
     except (ValueError, LookupError, TypeError, AttributeError):
         raise damaged(MANIFEST, "damaged") from None
-    if manifest["format"] != FORMAT:
-        raise damaged(MANIFEST, f"of format {manifest['format']}, not {FORMAT}")
+    if not known:
+        raise damaged(MANIFEST, "of another format")
     for file, facts in files.items():
         if not (folder / file).is_file():
             raise damaged(file, "missing")
@@ -92,8 +91,7 @@ def _build(folder: Path, build: Callable[[Path], dict]) -> None:
                 raise
     except OSError as error:
         raise InputError(
-            f"cannot write {folder}: {error.strerror or error}; "
-            "name a folder that can be written with the environment variable MMCL_CACHE"
+            f"cannot write {folder} ({error}): set MMCL_CACHE to a folder that can be written"
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

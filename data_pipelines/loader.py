@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 import grain
+
 from data_pipelines.order import Order
 from data_pipelines.pipeline import Pipeline, stack
 
@@ -46,7 +47,9 @@ def train_batches(
 
     dataset = grain.MapDataset.range(start * local, stop * local).map(load)
     batches = dataset.batch(local, batch_fn=stack)
-    return iter(batches.to_iter_dataset(grain.ReadOptions(threads, prefetch_buffer_size=4 * threads)))
+    return iter(
+        batches.to_iter_dataset(grain.ReadOptions(threads, prefetch_buffer_size=4 * threads))
+    )
 
 
 def eval_batches(
@@ -64,7 +67,9 @@ def eval_batches(
         return pipeline(source[record], record, seed=(0,), train=False)
 
     dataset = grain.MapDataset.range(padded).map(load).batch(batch_size, batch_fn=stack)
-    return iter(dataset.to_iter_dataset(grain.ReadOptions(threads, prefetch_buffer_size=2 * threads)))
+    return iter(
+        dataset.to_iter_dataset(grain.ReadOptions(threads, prefetch_buffer_size=2 * threads))
+    )
 
 
 def numeric(batch: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,11 +9,18 @@ from array_record.python.array_record_module import ArrayRecordWriter
 
 
 def write(path: Path, records: Iterable[dict]) -> None:
-    """Writes records of str, bytes, numbers, lists and dicts; the same records, the same bytes."""
-    writer = ArrayRecordWriter(str(path), "group_size:1")
-    for record in records:
-        writer.write(msgpack.packb(record))
-    writer.close()
+    """Writes records of str, bytes, numbers, lists and dicts; the same records, the same bytes.
+
+    Raises:
+      OSError: the disk does not take them.
+    """
+    try:
+        writer = ArrayRecordWriter(str(path), "group_size:1")
+        for record in records:
+            writer.write(msgpack.packb(record))
+        writer.close()
+    except RuntimeError as error:  # what the library raises for any failure of a file
+        raise OSError(str(error)) from error
 
 
 class Records:

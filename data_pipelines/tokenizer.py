@@ -9,7 +9,15 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import (
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 
 from data_pipelines.errors import InputError
 
@@ -37,7 +45,7 @@ def train(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[BOS] $A [EOS]", special_tokens=[("[BOS]", BOS), ("[EOS]", EOS)]
     )
-    return tokenizer
+    return _literal(tokenizer)
 
 
 def load(path: str | os.PathLike) -> Tokenizer:
@@ -54,6 +62,11 @@ def _load(path: str) -> Tokenizer:
     if not Path(path).is_file():
         raise InputError(f"{path} is missing: name the tokenizer.json of a prepared data folder")
     try:
-        return Tokenizer.from_file(path)
+        return _literal(Tokenizer.from_file(path))
     except Exception as error:  # the library raises nothing narrower
         raise InputError(f"{path} is not a tokenizer: {error}") from error
+
+
+def _literal(tokenizer: Tokenizer) -> Tokenizer:
+    tokenizer.encode_special_tokens = True  # "[EOS]" in a text is no end of it; not saved in files
+    return tokenizer

@@ -144,6 +144,8 @@ def build(stage: Stage, mesh: Mesh) -> BuiltStage:
 
 def _alike(a: Any, b: Any) -> bool:
     """Same structure, same shapes."""
-    if jax.tree.structure(a) != jax.tree.structure(b):
-        return False
-    return all(x.shape == y.shape for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b)))
+
+    def layout(tree: Any) -> Any:
+        return jax.tree.map(lambda x: (x.shape, x.dtype), tree)
+
+    return layout(a) == layout(b)

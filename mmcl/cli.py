@@ -5,7 +5,6 @@ import json
 import os
 import re
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -47,7 +46,11 @@ debug_option = click.option("--debug", is_flag=True, help="Show the traceback of
 
 @cli.command(context_settings={"ignore_unknown_options": True})
 @click.argument("experiment", metavar="FILE[:ARG]")
-@click.option("--workdir", type=click.Path(path_type=Path), help="Folder of the run; default runs/<file>-<arg>.")
+@click.option(
+    "--workdir",
+    type=click.Path(path_type=Path),
+    help="Folder of the run; default runs/<file>-<arg>.",
+)
 @debug_option
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[--config.KEY=VALUE ...]")
 def train(experiment: str, workdir: Path | None, debug: bool, overrides: Sequence[str]) -> None:
@@ -70,12 +73,13 @@ def train(experiment: str, workdir: Path | None, debug: bool, overrides: Sequenc
         folder = workdir or Path("runs") / configs.name(experiment)
         config = configs.load(experiment, list(_overrides(overrides)))
         console.print(f"Workdir: {folder}")
+        from mmcl.mesh import data_mesh
         from mmcl.metrics_log import read
         from mmcl.report.report import write_report
         from mmcl.train import Interrupted, train
 
         try:
-            splits = train(experiment, config, folder, console)
+            splits = train(experiment, config, folder, console, data_mesh())
         except Interrupted as stopped:
             console.print(f"{stopped} Go on with:\n  {_command()}")
             sys.exit(130)
@@ -86,7 +90,9 @@ def train(experiment: str, workdir: Path | None, debug: bool, overrides: Sequenc
             config=config,
             rows=rows,
             splits=splits,
-            next_steps=[(title, command, why) for title, command, why in config.get("next_steps", ())],
+            next_steps=[
+                (title, command, why) for title, command, why in config.get("next_steps", ())
+            ],
         )
         print_tables({key: value for key, value in rows[-1].items() if key.startswith("eval/")})
         console.print(f"Report: {report}\nWorkdir: {folder}")
@@ -94,7 +100,7 @@ def train(experiment: str, workdir: Path | None, debug: bool, overrides: Sequenc
 
 @cli.command("eval")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--split", "splits", multiple=True, help="Split to evaluate; default: those of the config. May be repeated.")
+@click.option("--split", "splits", multiple=True, help="Split to evaluate; may be repeated.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 @debug_option
 def evaluate(run: Path, splits: Sequence[str], as_json: bool, debug: bool) -> None:
@@ -108,8 +114,9 @@ def evaluate(run: Path, splits: Sequence[str], as_json: bool, debug: bool) -> No
     """
     with errors(debug):
         from mmcl.load import load
+        from mmcl.mesh import data_mesh
 
-        loaded = load(run)
+        loaded = load(run, data_mesh())
         metrics: dict[str, float] = {}
         for split in splits or loaded.model.settings.eval.splits:
             metrics |= loaded.model.evaluate(loaded.model.embed(split))
@@ -126,10 +133,18 @@ def evaluate(run: Path, splits: Sequence[str], as_json: bool, debug: bool) -> No
 @click.option("--from", "query", help="Modality whose tower reads the text; default: text.")
 @click.option("--to", "among", help="Modality that is searched; default: the first other one.")
 @click.option("-k", default=24, show_default=True, type=click.IntRange(1), help="How many results.")
-@click.option("--out", type=click.Path(path_type=Path), help="Contact sheet; default: in RUN/search/.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Contact sheet; default: in RUN/search/."
+)
 @debug_option
 def search(
-    run: Path, text: str, query: str | None, among: str | None, k: int, out: Path | None, debug: bool
+    run: Path,
+    text: str,
+    query: str | None,
+    among: str | None,
+    k: int,
+    out: Path | None,
+    debug: bool,
 ) -> None:
     """Search a run's data with a text; prints the best and saves a contact sheet.
 
@@ -140,11 +155,12 @@ def search(
     with errors(debug):
         from mmcl.contact_sheet import contact_sheet
         from mmcl.load import load
+        from mmcl.mesh import data_mesh
         from mmcl.search import search
 
         if not text.strip():
             raise InputError("--text is empty; say what to look for.")
-        model = load(run).model
+        model = load(run, data_mesh()).model
         hits = search(model, text, query=query, among=among, k=k)
         table = Table(box=None)
         for column in ("", "cosine", "record", "split", "caption"):
@@ -164,23 +180,38 @@ def search(
 
 
 def print_tables(metrics: dict[str, float]) -> None:
-    """`eval/<split>/<task>/<metric>` numbers: one table a metric set, a row for each split and task."""
+    """`eval/<split>/<task>/<metric>` numbers: a table for each set of metrics, a row for each task.
+
+    What chance gives stands in brackets behind its metric.
+    """
     tasks: dict[str, dict[str, float]] = {}
     for key, value in metrics.items():
         task, _, metric = key.removeprefix("eval/").rpartition("/")
         tasks.setdefault(task, {})[metric] = value
-    by_columns: dict[tuple[str, ...], list[str]] = {}
+    tables: dict[tuple[str, ...], Table] = {}
     for task, values in tasks.items():
-        by_columns.setdefault(tuple(values), []).append(task)
-    for columns, names in by_columns.items():
-        table = Table(box=None, pad_edge=False)
-        table.add_column("")
-        for column in columns:
-            table.add_column(column, justify="right")
-        for name in names:
-            numbers = [tasks[name][column] for column in columns]
-            table.add_row(name, *(f"{n:.3f}" if n != int(n) or n <= 1 else f"{n:.0f}" for n in numbers))
+        chances = [metric for metric in values if metric.startswith("chance")]
+        columns = tuple(metric for metric in values if metric not in chances)
+        if columns not in tables:
+            tables[columns] = Table("", *columns, box=None, pad_edge=False)
+            for column in tables[columns].columns[1:]:
+                column.justify = "right"
+        chance = {metric.replace("chance", "recall"): values[metric] for metric in chances}
+        if "chance" in chances:  # of the first metric, accuracy
+            chance = {columns[0]: values["chance"]}
+        tables[columns].add_row(
+            task,
+            *(
+                _number(values[c]) + (f" ({_number(chance[c])})" if c in chance else "")
+                for c in columns
+            ),
+        )
+    for table in tables.values():
         console.print(table)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value == int(value) and abs(value) > 1 else f"{value:.3f}"
 
 
 def _overrides(words: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -150,7 +150,9 @@ def differences(old: Any, new: Any, at: str = "config") -> list[str]:
         ]
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         return [
-            line for i, (a, b) in enumerate(zip(old, new)) for line in differences(a, b, f"{at}.{i}")
+            line
+            for i, (a, b) in enumerate(zip(old, new))
+            for line in differences(a, b, f"{at}.{i}")
         ]
     return [] if old == new else [f"{at}: {old!r}, now {new!r}"]
 
@@ -159,7 +161,7 @@ def read(workdir: Path) -> dict[str, Any]:
     """What `write` wrote: {"experiment": FILE[:ARG], "config": ...}."""
     path = workdir / "config.json"
     if not path.is_file():
-        raise InputError(f"{workdir} is no run: it has no config.json. Give the folder of a `mmcl train`.")
+        raise InputError(f"{workdir} is no run: it has no config.json.")
     try:
         return json.loads(path.read_text())
     except json.JSONDecodeError as error:

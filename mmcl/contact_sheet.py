@@ -85,7 +85,7 @@ def _scale(picture: np.ndarray, size: int) -> Image.Image:
 
 
 def _wrap(text: str, font: ImageFont.FreeTypeFont, width: int, most: int) -> list[str]:
-    """At most `most` lines, broken at spaces, after - ] or ), or inside a word longer than a line."""
+    """At most `most` lines, broken at spaces, after - ] ), or inside a word longer than a line."""
     rest, lines = " ".join(text.split()), list[str]()
     while len(lines) < most - 1 and (end := _fitting(rest, font, width)) < len(rest):
         stop = max(rest.rfind(" ", 0, end + 1), *(rest.rfind(mark, 0, end) + 1 for mark in "-])"))

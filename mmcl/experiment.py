@@ -1,4 +1,4 @@
-"""From a config to the parts of an experiment: each section names a module and gives its options."""
+"""From a config to the parts of an experiment: a section names a module and gives its options."""
 
 import dataclasses
 import functools
@@ -37,7 +37,9 @@ class Evaluation:
 
 @dataclasses.dataclass(frozen=True)
 class Saving:
-    """The keys of `config.checkpoint`: steps between saves (None: only at the end), how many stay."""
+    """The keys of `config.checkpoint`: steps between saves (None: only at the end), how many to
+    keep.
+    """
 
     every: int | None = None
     keep: int = 2
@@ -118,7 +120,7 @@ def stages(config: dict[str, Any]) -> list[Stage]:
         carry = changes.pop("carry", ["optimizer", "objective"])
         for name in carry:
             if name not in ("optimizer", "objective"):
-                raise InputError(f"{where}.carry: no '{name}'.{names.nearest(name, ['optimizer', 'objective'])}")
+                raise InputError(f"{where}.carry: no '{name}'; it takes 'optimizer', 'objective'.")
         start = made[-1].stop if made else 0
         current = settings(_merge(base, changes), where)
         made.append(Stage(number, start, start + current.steps, carry, current))
@@ -141,11 +143,13 @@ def settings(config: dict[str, Any], where: str = "config") -> Settings:
     made: Settings = names.call(Settings, config, where)
     for key in ("steps", "batch_size", "embed_dim", "log_every", "threads"):
         if not isinstance(getattr(made, key), int) or getattr(made, key) < 1:
-            raise InputError(f"{where}.{key}: {getattr(made, key)!r} is not a whole number above 0.")
+            raise InputError(
+                f"{where}.{key}: {getattr(made, key)!r} is not a whole number above 0."
+            )
     if set(made.towers) != set(made.transforms):
         raise InputError(
-            f"{where}: towers are for {sorted(made.towers)}, transforms for {sorted(made.transforms)};"
-            " each modality needs both."
+            f"{where}: there are towers for {sorted(made.towers)} but transforms for "
+            f"{sorted(made.transforms)}; each modality needs both."
         )
     if "objective" in made.towers or "present" in made.towers:
         raise InputError(f"{where}.towers: a modality cannot be called 'objective' or 'present'.")
@@ -166,19 +170,19 @@ def build_towers(settings: Settings) -> Towers:
         where = f"config.towers.{modality}"
         tower = names.find("mmcl.models", _name(section, where), f"{where}.name", face="Tower")
         modules[modality] = names.call(tower, section, where, embed_dim=settings.embed_dim)
-    precisions = ("float32", "bfloat16", "float16", "float64")
-    if settings.precision not in precisions:
-        raise InputError(
-            f"config.precision: no '{settings.precision}'.{names.nearest(settings.precision, precisions)}"
-        )
+    known = ("float32", "bfloat16", "float16", "float64")
+    if settings.precision not in known:
+        near = names.nearest(settings.precision, known)
+        raise InputError(f"config.precision: no '{settings.precision}'.{near}")
     return Towers(modules, jnp.dtype(settings.precision))
 
 
 def build_objective(settings: Settings) -> Objective:
     """The objective, its options checked."""
     section, where = settings.objective, "config.objective"
-    objective = names.find("mmcl.objectives", _name(section, where), f"{where}.name", face="Objective")
-    made = names.call(objective, section, where)
+    name = _name(section, where)
+    found = names.find("mmcl.objectives", name, f"{where}.name", face="Objective")
+    made = names.call(found, section, where)
     for pair in getattr(made, "pairs", ()):
         for modality in pair:
             if modality not in settings.towers:
@@ -198,7 +202,7 @@ def build_schedule(settings: Settings) -> Callable[[Any], Any]:
 
 def build_evaluators(settings: Settings) -> list[Callable[..., dict[str, float]]]:
     """`f(embedded, encode) -> metrics` for each section of `config.eval.evaluators`."""
-    made = []
+    made: list[Callable[..., dict[str, float]]] = []
     for i, section in enumerate(settings.eval.evaluators):
         where = f"config.eval.evaluators.{i}"
         evaluate = names.find("mmcl.evals", _name(section, where), f"{where}.name", face="evaluate")
@@ -211,7 +215,8 @@ def build_evaluators(settings: Settings) -> list[Callable[..., dict[str, float]]
 def find_source(settings: Settings) -> type:
     """The class of the source, its options checked."""
     section, where = settings.source, "config.source"
-    found = names.find("data_pipelines.sources", _name(section, where), f"{where}.name", face="Source")
+    name = _name(section, where)
+    found = names.find("data_pipelines.sources", name, f"{where}.name", face="Source")
     names.check(found, section, where)
     return found
 
@@ -227,7 +232,8 @@ def open_source(settings: Settings, split: str | None = None) -> Source:
     offered = getattr(found, "splits", ())
     if offered and section.get("split") not in offered:
         where = "config.source.split" if split is None else "config.eval.splits"
-        raise InputError(f"{where}: no '{section.get('split')}'.{names.nearest(str(section.get('split')), offered)}")
+        asked = str(section.get("split"))
+        raise InputError(f"{where}: no '{asked}'.{names.nearest(asked, offered)}")
     return names.call(found, section, "config.source")
 
 

@@ -24,7 +24,9 @@ class LiveLine:
             disable=not console.is_terminal,
             speed_estimate_period=60,
         )
-        self._task = self._bar.add_task("train", total=steps, completed=step, numbers="compiling ...")
+        self._task = self._bar.add_task(
+            "train", total=steps, completed=step, numbers="compiling ..."
+        )
 
     def __enter__(self) -> "LiveLine":
         self._bar.start()
@@ -47,7 +49,9 @@ class LiveLine:
             pace = (time.monotonic() - self._began) / max(row["step"] - self._first, 1)
             eta = f"ETA {pace * (self._steps - row['step']):.0f} s"
             self._console.print(f"step {row['step']}/{self._steps}  {numbers}  {eta}")
-        recalls = {k: v for k, v in row.items() if k.startswith("eval/") and k.endswith("recall@10")}
+        recalls = {
+            k: v for k, v in row.items() if k.startswith("eval/") and k.endswith("recall@10")
+        }
         if recalls:
             text = "  ".join(f"{k[5:-10]} {v:.3f}" for k, v in recalls.items())
             self._console.print(f"  step {row['step']}: recall@10  {text}")

@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+from jax.sharding import Mesh
 
 from data_pipelines.errors import InputError
 from mmcl import config as configs
 from mmcl import experiment, workdir
 from mmcl.built_stage import build
 from mmcl.checkpoint import Checkpoints
-from mmcl.mesh import data_mesh
 from mmcl.model import Model
 
 
@@ -20,8 +20,8 @@ class Run(NamedTuple):
     model: Model
 
 
-def load(folder: Path) -> Run:
-    """The model of the newest checkpoint in a workdir, with its data.
+def load(folder: Path, mesh: Mesh) -> Run:
+    """The model of the newest checkpoint in a workdir, with its data, on the devices of `mesh`.
 
     Raises:
         InputError: the folder holds no run, or the run has no checkpoint.
@@ -34,7 +34,6 @@ def load(folder: Path) -> Run:
     step = workdir.newest_step(folder)
     if not step:
         raise InputError(f"{folder} has no checkpoint yet; `mmcl train` writes them.")
-    mesh = data_mesh()
     with jax.set_mesh(mesh):
         built = build(next(stage for stage in stages if step <= stage.stop), mesh)
         checkpoints = Checkpoints(folder)

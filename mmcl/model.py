@@ -42,7 +42,7 @@ class Model:
         return encode_values(self.encode_batch, self.pipeline, modality, values, self.batch_size)
 
     def embed(self, split: str, modalities: Sequence[str] | None = None) -> Embedded:
-        """Every record of a split of the data, encoded by the towers of `modalities` (None: all)."""
+        """Every record of a split, encoded by the towers of `modalities` (None: all)."""
         return embed(
             self.encode_batch,
             experiment.open_source(self.settings, split),

@@ -109,7 +109,7 @@ def muon(
         )
         if "muon" not in jax.tree.leaves(methods):
             raise InputError(
-                f"optimizer.hidden: '{hidden}' matches no matrix; name some, or take adamw."
+                f"config.optimizer.hidden: '{hidden}' matches no matrix; name some, or take adamw."
             )
         return methods
 
@@ -193,12 +193,12 @@ def make(
         InputError: an unknown name or key, a regex that matches nothing or is none, a number out of
             range, or a trained parameter in less than float32.
     """
-    optimizer = names.find(__name__, name, "optimizer.name")
+    optimizer = names.find(__name__, name, "config.optimizer.name")
     _check_keys(optimizer, name, hyper)
     if not 0 <= weight_decay < math.inf:
-        raise InputError(f"optimizer.weight_decay: {weight_decay} should be 0 or more.")
+        raise InputError(f"config.optimizer.weight_decay: {weight_decay} should be 0 or more.")
     if clip_norm is not None and not clip_norm > 0:
-        raise InputError(f"optimizer.clip_norm: {clip_norm} should be more than 0, or None.")
+        raise InputError(f"config.optimizer.clip_norm: {clip_norm} should be more than 0, or None.")
     is_frozen = frozen(params, freeze)
     _check_precision(params, is_frozen)
 
@@ -224,7 +224,7 @@ def frozen(params: Tree, freeze: str | Sequence[str]) -> Tree:
     """
     matched = _matching([freeze] if isinstance(freeze, str) else freeze, params, "freeze")
     if all(jax.tree.leaves(matched)):
-        raise InputError("optimizer.freeze: every parameter is frozen; leave one to train.")
+        raise InputError("config.optimizer.freeze: every parameter is frozen; leave one to train.")
     return matched
 
 
@@ -246,7 +246,7 @@ def _search(regex: str, found_in: Sequence[str], key: str) -> Callable[[str], An
     try:
         search = re.compile(regex).search
     except re.error as error:
-        raise InputError(f"optimizer.{key}: '{regex}' is not a regex: {error}.") from None
+        raise InputError(f"config.optimizer.{key}: '{regex}' is not a regex: {error}.") from None
     if not any(search(name) for name in found_in):
 
         def likeness(name: str) -> tuple[int, int]:
@@ -254,7 +254,7 @@ def _search(regex: str, found_in: Sequence[str], key: str) -> Callable[[str], An
             return sum(block.size for block in blocks), -len(name)
 
         raise InputError(
-            f"optimizer.{key}: '{regex}' matches no parameter."
+            f"config.optimizer.{key}: '{regex}' matches no parameter."
             f" The nearest is '{max(found_in, key=likeness)}'."
         )
     return search
@@ -272,7 +272,7 @@ def _multipliers(params: Tree, rates: Sequence[Sequence[Any]]) -> Tree:
                 search = _search(regex, all_names, "rates")
             case _:
                 raise InputError(
-                    f"optimizer.rates: {rule!r} is not a rule; write (regex, multiplier) or"
+                    f"config.optimizer.rates: {rule!r} is not a rule; write (regex, multiplier) or"
                     " (regex, decay, 'layerwise') with a number of 0 or more."
                 )
         chosen = [name for name in all_names if search(name)]
@@ -285,7 +285,9 @@ def _layers_above(chosen: Sequence[str], regex: str) -> dict[str, int]:
     """How many layers of its tower lie between each parameter and what follows the blocks."""
     blocks = {n: m for n in chosen if (m := re.match(r"(|.*?/)blocks_(\d+)/", n))}
     if not blocks:
-        raise InputError(f"optimizer.rates: '{regex}' matches no 'blocks_0/...' for 'layerwise'.")
+        raise InputError(
+            f"config.optimizer.rates: '{regex}' matches no 'blocks_0/...' for 'layerwise'."
+        )
     depth: dict[str, int] = {}  # of the blocks under each path
     for path, i in (block.groups() for block in blocks.values()):
         depth[path] = max(depth.get(path, 0), int(i) + 1)
@@ -305,11 +307,11 @@ def _check_keys(optimizer: Callable[..., Any], name: str, hyper: dict[str, Any])
     is_function = inspect.isfunction(optimizer)
     offered = list(inspect.signature(optimizer).parameters) if is_function else []
     if offered[:1] != ["decayed"]:
-        raise InputError(f"optimizer.name: '{name}' is not a function (decayed, *, ...).")
+        raise InputError(f"config.optimizer.name: '{name}' is not a function (decayed, *, ...).")
     known = {*offered, *inspect.signature(make).parameters} - {"decayed", "params", "hyper"}
     for key in hyper:
         if key not in known:
-            raise InputError(f"optimizer.{key}: unknown key.{names.nearest(key, known)}")
+            raise InputError(f"config.optimizer.{key}: unknown key.{names.nearest(key, known)}")
 
 
 def _check_precision(params: Tree, is_frozen: Tree) -> None:

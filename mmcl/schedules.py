@@ -42,10 +42,11 @@ def warmup_rsqrt(
     _check_warmup(steps, warmup)
     after = steps - warmup
     if timescale <= 0:
-        raise InputError(f"schedule.timescale: {timescale} should be more than 0.")
+        raise InputError(f"config.schedule.timescale: {timescale} should be more than 0.")
     if not 0 <= cooldown <= after:
         raise InputError(
-            f"schedule.cooldown: {cooldown} should be between 0 and the {after} steps after warmup."
+            f"config.schedule.cooldown: {cooldown} should be between 0 and {after}, the steps that"
+            " the warm-up leaves."
         )
     cool_down = optax.linear_schedule(1.0, 0.0, cooldown, after - cooldown)
 
@@ -63,5 +64,5 @@ def _warm_up(peak: float, warmup: int, then: optax.Schedule) -> optax.Schedule:
 def _check_warmup(steps: int, warmup: int) -> None:
     if not 0 <= warmup < steps:
         raise InputError(
-            f"schedule.warmup: {warmup} should be 0 or more and less than {steps} steps."
+            f"config.schedule.warmup: {warmup} should be 0 or more and less than {steps} steps."
         )

@@ -57,7 +57,7 @@ def make_train_step(
         params = jax.tree.map(lambda p, d: (p - lr * d).astype(p.dtype), state.params, direction)
         step = state.step + 1
         average = None if ema is None else ema_update(state.ema, params, ema, state.step)
-        norms = {f"grad_norm/{name}": optax.global_norm(tree) for name, tree in grads.items()}
+        norms = {f"grad_norm/{name}": optax.tree.norm(tree) for name, tree in grads.items()}
         new = TrainState(step, params, optimizer_state, objective_state, average, state.key)
         return new, {**metrics, "lr": lr, **norms}
 

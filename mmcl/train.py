@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 from rich.console import Console
 
 from data_pipelines.loader import numeric
@@ -16,7 +17,7 @@ from mmcl.built_stage import build
 from mmcl.checkpoint import Checkpoints
 from mmcl.evals.embedded import Embedded
 from mmcl.live import LiveLine
-from mmcl.mesh import data_mesh, split_batch
+from mmcl.mesh import split_batch
 from mmcl.metrics_log import MetricsLog
 
 
@@ -24,7 +25,9 @@ class Interrupted(Exception):
     """Ctrl-C came and the state is saved: the same command goes on from here."""
 
 
-def train(name: str, config: dict[str, Any], folder: Path, console: Console) -> list[Embedded]:
+def train(
+    name: str, config: dict[str, Any], folder: Path, console: Console, mesh: Mesh
+) -> list[Embedded]:
     """Train an experiment in `folder`, going on from its newest checkpoint if there is one.
 
     Args:
@@ -32,6 +35,7 @@ def train(name: str, config: dict[str, Any], folder: Path, console: Console) -> 
         config: its resolved config.
         folder: the workdir; gets config.json, checkpoints/, metrics.jsonl and tensorboard/.
         console: where the live line goes.
+        mesh: the devices, along an axis `data`.
 
     Returns:
         The evaluated splits, encoded by the final model.
@@ -43,15 +47,14 @@ def train(name: str, config: dict[str, Any], folder: Path, console: Console) -> 
     stages = experiment.stages(config)
     total = stages[-1].stop
     workdir.check(folder, name, config)
-    mesh = data_mesh()
     with jax.set_mesh(mesh):
         done = workdir.newest_step(folder)
-        stage = next(stage for stage in stages if done <= stage.stop)
-        built = build(stage, mesh)
+        first = next(stage for stage in stages if done <= stage.stop)
+        built = build(first, mesh)
         state, clock = built.init(), {"seconds": 0.0, "examples": 0}
 
         workdir.create(folder, name, config)
-        checkpoints = Checkpoints(folder, keep=stage.settings.checkpoint.keep)
+        checkpoints = Checkpoints(folder, keep=first.settings.checkpoint.keep)
         if done:
             state, data, clock = checkpoints.restore(state, done)
             done = data["step"]
@@ -60,7 +63,7 @@ def train(name: str, config: dict[str, Any], folder: Path, console: Console) -> 
         splits: list[Embedded] = []
 
         with LiveLine(console, total, done) as live, interrupts() as interrupted:
-            for stage in stages[stage.number :]:
+            for stage in stages[first.number :]:
                 if 0 < done == stage.start:
                     built = build(stage, mesh)
                     state = built.enter(state)
@@ -81,8 +84,8 @@ def train(name: str, config: dict[str, Any], folder: Path, console: Console) -> 
                         if evaluating:
                             model = built.model(state)
                             splits = [model.embed(split) for split in settings.eval.splits]
-                            for split in splits:
-                                row |= model.evaluate(split)
+                            for embedded in splits:
+                                row |= model.evaluate(embedded)
                         clock = lap.add_to(clock, done)
                         row = {"step": done, "time": clock["seconds"], **row}
                         log.write(row | ({"final": True} if last else {}))
@@ -99,7 +102,7 @@ def train(name: str, config: dict[str, Any], folder: Path, console: Console) -> 
                         raise Interrupted(f"Stopped at step {done} of {total}; the state is saved.")
 
         if not splits:  # there was nothing left to train
-            splits = [built.model(state).embed(split) for split in stage.settings.eval.splits]
+            splits = [built.model(state).embed(split) for split in stages[-1].settings.eval.splits]
         checkpoints.close()
         log.close()
         return splits

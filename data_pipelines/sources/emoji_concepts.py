@@ -36,7 +36,7 @@ _NEWER = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Concept:
     """One emoji, whoever draws it."""
 
@@ -60,7 +60,7 @@ class Concept:
 
 
 def concepts() -> tuple[list[Concept], list[str]]:
-    """All emoji without skin tones, and the names of those left out because no group is known.
+    """All emoji without skin tones, and the names of those too new to have a group and captions.
 
     In a fixed shuffled order (by a hash of the characters), those that training sees first.
     """
@@ -87,11 +87,11 @@ def concepts() -> tuple[list[Concept], list[str]]:
     )
     found, left_out = [], []
     for characters, facts in data.items():
-        if _bare(characters) not in catalogue:
+        if _bare(characters) not in catalogue or not facts.keys() >= set(languages):
             left_out.append(names[characters])
             continue
         group, subgroup, _ = catalogue[_bare(characters)]
-        text = {language: [plain(facts[language])] for language in languages if language in facts}
+        text = {language: [plain(facts[language])] for language in languages}
         text["en"] += aliases[characters]
         found.append(Concept(characters, text, group, subgroup, families_[characters]))
     found.sort(key=lambda c: (c.held_out, hashlib.sha256(c.characters.encode()).digest()))
@@ -99,7 +99,7 @@ def concepts() -> tuple[list[Concept], list[str]]:
 
 
 def plain(name: str) -> str:
-    """":woman’s_hat:" -> "woman's hat": a name as somebody would type it."""
+    """ ":woman’s_hat:" -> "woman's hat": a name as somebody would type it."""
     name = unicodedata.normalize("NFC", name.strip(":").replace("_", " "))
     return " ".join(name.translate(str.maketrans("‘’“”", "''\"\"")).split())
 

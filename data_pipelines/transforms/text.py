@@ -33,14 +33,12 @@ def choose(
         return value[first][0]
     language = first
     if others and rng.random() >= share:
-        language = others[rng.integers(len(others))]
+        language = others[int(rng.integers(len(others)))]
     captions = value[language]
-    return captions[rng.integers(len(captions))]
+    return captions[int(rng.integers(len(captions)))]
 
 
-def drop_words(
-    value: str, *, rng: np.random.Generator, train: bool, rate: float = 0.1
-) -> str:
+def drop_words(value: str, *, rng: np.random.Generator, train: bool, rate: float = 0.1) -> str:
     """Leave out each word with probability `rate` in training; one word always stays."""
     words = value.split()
     if not train or len(words) < 2:
@@ -68,7 +66,7 @@ def tokenize(
     encoder = tokenizer.load(folder / vocabulary)
     if encoder.get_vocab_size() > vocab_size:
         raise InputError(
-            f"{vocabulary} has {encoder.get_vocab_size()} pieces, vocab_size is {vocab_size}: raise it."
+            f"{vocabulary} has {encoder.get_vocab_size()} pieces: raise vocab_size={vocab_size}."
         )
     ids = encoder.encode(value).ids[:length]
     value_L = np.zeros(length, np.int32)

@@ -16,7 +16,7 @@ EncodeBatch = Callable[[str, Mapping[str, Any]], np.ndarray]  # (modality, input
 
 
 def make_encoders(towers: Towers) -> dict[str, Callable[[Any, Any], jax.Array]]:
-    """modality -> compiled function (its tower's parameters, inputs) -> z_BxD, float32 unit rows."""
+    """modality -> compiled function (its tower's parameters, inputs) -> z_BxD, unit rows."""
 
     def encoder(modality: str) -> Callable[[Any, Any], jax.Array]:
         def encode(tower_params: Any, inputs: Any) -> jax.Array:

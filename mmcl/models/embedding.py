@@ -22,4 +22,5 @@ def unit(z: Any) -> jax.Array:
     """Rows of length one, in float32; a zero row stays zero (and so does its gradient)."""
     z = z.astype(jnp.float32) if z.dtype != jnp.float64 else z
     square = jnp.sum(z * z, axis=-1, keepdims=True)
-    return z * jax.lax.rsqrt(jnp.maximum(square, jnp.finfo(z.dtype).tiny))
+    zero = square < jnp.finfo(z.dtype).tiny
+    return jnp.where(zero, 0.0, z * jax.lax.rsqrt(jnp.where(zero, 1.0, square)))

@@ -26,7 +26,9 @@ class Towers:
         """Fresh parameters: modality -> pytree, from one batch's shapes."""
         return {
             modality: module.init(
-                jax.random.fold_in(key, i), jax.tree.map(self._narrow, dict(batch[modality]))
+                jax.random.fold_in(key, i),
+                jax.tree.map(self._narrow, dict(batch[modality])),
+                train=False,
             )["params"]
             for i, (modality, module) in enumerate(sorted(self.modules.items()))
         }

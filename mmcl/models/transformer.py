@@ -26,7 +26,9 @@ class Block(nn.Module):
         q, k, v = rearrange(qkv, "b t (three h k) -> three b t h k", three=3, h=self.heads)
         mask = None if mask_BxT is None else mask_BxT[:, None, None, :]  # who may be looked at
         out_BxTxHxK = jax.nn.dot_product_attention(q, k, v, mask=mask)
-        return nn.Dense(x_BxTxD.shape[-1], name="out")(rearrange(out_BxTxHxK, "b t h k -> b t (h k)"))
+        return nn.Dense(x_BxTxD.shape[-1], name="out")(
+            rearrange(out_BxTxHxK, "b t h k -> b t (h k)")
+        )
 
 
 class Encoder(nn.Module):

@@ -58,8 +58,11 @@ class Objective:
     ) -> Result:
         scale = logit_scale(params["log_scale"], self.max_scale)
         terms = {
-            f"{a}_{b}": self._term(side(embeddings, batch, a, self.positives),
-                                   side(embeddings, batch, b, self.positives), scale)
+            f"{a}_{b}": self._term(
+                side(embeddings, batch, a, self.positives),
+                side(embeddings, batch, b, self.positives),
+                scale,
+            )
             for a, b in self.pairs
         }
         return Result(terms, None, {"logit_scale": scale})
@@ -70,13 +73,12 @@ class Objective:
             rows,
             cols,
             {
-                f"{per}_{name}": Reduce(op, term, per)
-                for per in ("row", "col")
-                for name, op, term in (
-                    ("lse", "logsumexp", "logit"),
-                    ("sum", "sum", "positive_logit"),
-                    ("count", "sum", "is_positive"),
-                )
+                "row_lse": Reduce("logsumexp", "logit", "row"),
+                "col_lse": Reduce("logsumexp", "logit", "col"),
+                "row_sum": Reduce("sum", "positive_logit", "row"),
+                "col_sum": Reduce("sum", "positive_logit", "col"),
+                "row_count": Reduce("sum", "is_positive", "row"),
+                "col_count": Reduce("sum", "is_positive", "col"),
             },
             {"scale": scale},
         )

@@ -23,13 +23,13 @@ class Answer:
 class Query:
     """A query, its best answers, and the rank (1 = nearest) of its best right answer.
 
-    That right answer is `missed` where it is not among the answers shown.
+    `missed` is the record of that right answer where it is not among the answers.
     """
 
     record: int
     answers: list[Answer]
     rank: int
-    missed: Answer | None
+    missed: int | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +65,8 @@ def gallery(embedded: Embedded, from_: str, to: str, show: int) -> Gallery:
             Answer(record, score, bool(concept_N[record] == concept_N[query]))
             for record, score in zip(records_1xK[0].tolist(), scores_1xK[0].tolist())
         ]
-        missed = next(answer for answer in answers if answer.right) if rank > ANSWERS else None
+        right = next(answer.record for answer in answers if answer.right)
+        missed = None if any(answer.right for answer in answers[:ANSWERS]) else right
         return Query(query, answers[:ANSWERS], rank, missed)
 
     shuffled = np.random.default_rng(0).permutation(len(queries))

@@ -100,8 +100,10 @@ def recall_tables(evals: Row) -> dict[str, list[dict[str, Any]]]:
     for key, value in evals.items():
         if match := RETRIEVAL.fullmatch(key):
             split, from_, to, kind, k, other = match.groups()
-            empty = {"from": from_, "to": to, "recall": {}, "chance": {}, **dict.fromkeys(COUNTS)}
-            line = tables.setdefault(split, {}).setdefault((from_, to), empty)
+            line = tables.setdefault(split, {}).setdefault(
+                (from_, to),
+                {"from": from_, "to": to, "recall": {}, "chance": {}, **dict.fromkeys(COUNTS)},
+            )
             if kind:
                 line[kind][int(k)] = value
             else:
@@ -134,7 +136,7 @@ def facts(rows: Sequence[Row], config: Mapping[str, Any]) -> dict[str, str]:
             found["pairs seen"] = f"{pairs:,}"
     if is_number(latest.get("time")):
         found["wall time"] = duration(latest["time"])
-    if is_number(latest.get("train/loss")):
+    if "train/loss" in latest:
         found["final loss"] = f"{latest['train/loss']:.3f}"
     if is_number(latest.get("train/logit_scale")):
         found["logit scale"] = f"{latest['train/logit_scale']:.1f}"
@@ -178,6 +180,8 @@ def count(number: float | None) -> str:
 
 def figure(value: Any) -> str:
     """A measured value: three decimals, a whole number without."""
+    if not is_number(value):
+        return str(value)
     return f"{value:,.10g}" if float(value).is_integer() else f"{value:.3f}"
 
 
@@ -189,4 +193,7 @@ def flat(config: Any, at: str = "") -> dict[str, str]:
         inner = enumerate(config)
     else:
         return {at: repr(config)}
-    return {k: v for key, value in inner for k, v in flat(value, f"{at}.{key}" if at else str(key)).items()}
+    found: dict[str, str] = {}
+    for key, value in inner:
+        found |= flat(value, f"{at}.{key}" if at else str(key))
+    return found

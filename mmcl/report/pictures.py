@@ -23,12 +23,15 @@ class Pictures:
 
     def css(self, max_bytes: int) -> str:
         """One rule a picture, all of them in `max_bytes` if a side of 24 pixels is small enough."""
-        for side in (96, 72, 56, 40, 24):
-            rules = [
-                f".{name}{{background-image:url({data_uri(picture, side)})}}"
-                for name, picture in self._pictures.items()
-            ]
-            if sum(map(len, rules)) <= max_bytes:
+        for side in (96, 64, 40, 24):
+            rules: list[str] = []
+            room = max_bytes
+            for name, picture in self._pictures.items():
+                rules.append(f".{name}{{background-image:url({data_uri(picture, side)})}}")
+                room -= len(rules[-1])
+                if room < 0 and side > 24:
+                    break
+            else:
                 break
         return "\n".join(rules)
 
@@ -38,5 +41,5 @@ def data_uri(picture: Image.Image, side: int) -> str:
     small = picture.copy()
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
     png = io.BytesIO()
-    small.quantize(256).save(png, "png", optimize=True)
+    small.quantize(256, Image.Quantize.FASTOCTREE).save(png, "png", optimize=True)
     return "data:image/png;base64," + base64.b64encode(png.getvalue()).decode()

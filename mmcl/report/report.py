@@ -13,14 +13,14 @@ from markupsafe import Markup
 
 from mmcl.evals import retrieval
 from mmcl.evals.embedded import Embedded
-from mmcl.report import logged, plots
+from mmcl.report import logged, plots, svg
 from mmcl.report.gallery import Gallery, Query, gallery
 from mmcl.report.pictures import Pictures
 
-PICTURE_BYTES = 1_500_000  # all pictures of the galleries
+PICTURE_BYTES = 1_200_000  # all pictures of the galleries
 GALLERY_ROWS = 8  # right ones, and as many wrong ones, of one direction
 PAGE_ROWS = 64  # the same of all directions of all splits
-HEAT_MAPS = 12
+HEAT_MAPS = 6  # of all splits
 
 
 def write_report(
@@ -65,7 +65,7 @@ def write_report(
         next_steps=next_steps,
         config=logged.flat(config),
         picture_css=Markup(pictures.css(PICTURE_BYTES)),
-        palette=plots.PALETTE,
+        palette=svg.PALETTE,
     )
     return write_whole(workdir / "report.html", page)
 
@@ -98,19 +98,19 @@ def show_gallery(embedded: Embedded, found: Gallery, pictures: Pictures) -> dict
     def show(modality: str, record: int) -> dict[str, str]:
         value = embedded.shown[modality][record]
         if isinstance(value, str):
-            return {"words": plots.shorten(value, 120) or "(empty)", "name": plots.shorten(value, 600)}
-        words = [m for m in embedded.z if is_words(embedded, m)]
-        name = embedded.shown[words[0]][record] if words else embedded.ids[record]
+            words = plots.shorten(value, 120) or "(empty)"
+            return {"words": words, "name": plots.shorten(value, 600)}
+        named = [m for m in embedded.z if is_words(embedded, m)]
+        name = embedded.shown[named[0]][record] if named else embedded.ids[record]
         return {"picture": pictures.add(np.asarray(value)), "name": plots.shorten(name, 600)}
 
     def show_query(query: Query) -> dict[str, Any]:
         answers = [(show(found.to, a.record), a.score, a.right) for a in query.answers]
-        missed = query.missed and (show(found.to, query.missed.record), query.missed.score)
         return {
             "query": show(found.from_, query.record),
             "answers": answers,
             "rank": query.rank,
-            "missed": missed,
+            "missed": None if query.missed is None else show(found.to, query.missed),
         }
 
     return {
@@ -129,9 +129,12 @@ def is_words(embedded: Embedded, modality: str) -> bool:
 
 
 def environment() -> jinja2.Environment:
-    loader = jinja2.PackageLoader("mmcl", "report")
     made = jinja2.Environment(
-        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.PackageLoader("mmcl", "report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     made.filters |= {"percent": logged.percent, "count": logged.count, "figure": logged.figure}
     return made

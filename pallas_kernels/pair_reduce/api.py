@@ -7,6 +7,7 @@ shape (r, c). `reductions` says which statistics of those terms are wanted. An o
 dozen lines of elementwise maths over the statistics.
 """
 
+import inspect
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
@@ -32,7 +33,7 @@ def pair_reduce(
 
     Args:
         tile: pure function of (row block, column block, params, At) that returns float terms of
-            shape (r, c) by name. It may not look at anything else that is traced.
+            shape (r, c) by name. A traced array it captures is refused: pass it through params.
         rows: pytree whose leaves have the row axis (n) first: embeddings, labels, weights, ...
         cols: the same for the columns (m); n and m may differ.
         reductions: name of the statistic -> Reduce.
@@ -80,13 +81,34 @@ def _check_terms(
     n: int,
     m: int,
 ) -> None:
-    at = At(jax.ShapeDtypeStruct((n,), jnp.int32), jax.ShapeDtypeStruct((m,), jnp.int32))
-    terms = jax.eval_shape(tile, rows, cols, params, at)
+    at = jax.eval_shape(lambda: At(jnp.arange(n, dtype=jnp.int32), jnp.arange(m, dtype=jnp.int32)))
+    jaxpr, terms = jax.make_jaxpr(tile, return_shape=True)(rows, cols, params, at)
+    for const in jaxpr.consts:
+        if isinstance(const, jax.core.Tracer):
+            raise ValueError(
+                f"tile: captures {_name(tile, const)}a traced {const.dtype}{list(const.shape)};"
+                " pass it through params, rows or cols"
+            )
     for name, reduce in reductions.items():
         if reduce.term not in terms:
-            raise ValueError(f"reductions[{name!r}]: the tile makes no {reduce.term!r}, only {sorted(terms)}")
-        term = terms[reduce.term]
+            made = sorted(terms)
+            raise ValueError(
+                f"reductions[{name!r}]: the tile makes no {reduce.term!r}, only {made}"
+            )
+        term, of = terms[reduce.term], f"tile: {reduce.term!r}"
         if term.shape != (n, m):
-            raise ValueError(f"tile: {reduce.term!r} has shape {term.shape}, not (rows, cols) {(n, m)}")
+            raise ValueError(f"{of} has shape {term.shape}, not (rows, cols) {(n, m)}")
         if not jnp.issubdtype(term.dtype, jnp.floating):
-            raise TypeError(f"tile: {reduce.term!r} is {term.dtype}, not a float")
+            raise TypeError(f"{of} is {term.dtype}, not a float")
+
+
+def _name(tile: Tile, captured: jax.Array) -> str:
+    """The name, with a comma, under which the tile's closure or defaults hold it; "" if hidden."""
+    tile = inspect.unwrap(tile)
+    held = {name: p.default for name, p in inspect.signature(tile).parameters.items()}
+    if inspect.isfunction(tile):
+        held |= inspect.getclosurevars(tile).nonlocals
+    for name, value in held.items():
+        if any(leaf is captured for leaf in jax.tree.leaves(value)):
+            return f"{name!r}, "
+    return ""

@@ -23,7 +23,7 @@ def pair_reduce(
     at = At(jnp.arange(n, dtype=jnp.int32), jnp.arange(m, dtype=jnp.int32))
     terms = tile(rows, cols, params, at)
     axes: dict[str, int | None] = {"row": 1, "col": 0, "all": None}
-    ops = {"sum": jnp.sum, "logsumexp": _logsumexp, "max": _max}
+    ops: dict[str, Any] = {"sum": jnp.sum, "logsumexp": _logsumexp, "max": _max}
     return {
         name: ops[reduce.op](_at_least_float32(terms[reduce.term]), axis=axes[reduce.per])
         for name, reduce in reductions.items()

@@ -22,8 +22,9 @@ class At(NamedTuple):
 class Reduce(NamedTuple):
     """One statistic: `op` of the tile's `term`, `per` row (n,), per column (m,) or over all ().
 
-    An empty row (no column at all, or every entry -inf) has sum 0, logsumexp -inf, max -inf, and a
-    zero gradient. The gradient of `max` goes to the first of equal winners.
+    An empty row (no column at all) has sum 0, logsumexp -inf, max -inf and a zero gradient; so have
+    logsumexp and max where every entry is -inf. The gradient of `max` goes to the first of equal
+    winners.
     """
 
     op: Op

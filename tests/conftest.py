@@ -1,0 +1,55 @@
+"""Tests see 8 CPU devices; what needs fewer takes a part of them."""
+
+import os
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+
+from typing import Any
+
+import jax
+import pytest
+from jax.sharding import Mesh
+
+
+@pytest.fixture
+def tiny_config() -> dict[str, Any]:
+    """A whole experiment on 24 concepts of the real emoji, with towers that compile in a second."""
+    return {
+        "steps": 6,
+        "batch_size": 16,
+        "embed_dim": 8,
+        "source": {"name": "emoji", "split": "train", "limit": 24},
+        "transforms": {
+            "image": [
+                {"name": "image.affine"},
+                {"name": "image.composite", "colour": 0.5},
+                {"name": "image.jitter"},
+                {"name": "image.sketch"},
+                {"name": "image.resize", "size": 16},
+            ],
+            "text": [
+                {"name": "text.choose", "languages": ["en", "de"], "share": 0.5},
+                {"name": "text.drop_words", "rate": 0.2},
+                {"name": "text.tokenize", "vocab_size": 4096, "length": 8},
+            ],
+        },
+        "towers": {
+            "image": {"name": "vit", "patch": 8, "width": 16, "depth": 1, "heads": 2},
+            "text": {"name": "text", "vocab_size": 4096, "width": 16, "depth": 1, "heads": 2},
+        },
+        "objective": {"name": "infonce", "positives": "concept"},
+        "optimizer": {"name": "adamw", "weight_decay": 0.1, "clip_norm": 1.0},
+        "schedule": {"name": "warmup_cosine", "peak": 1e-2, "warmup": 2},
+        "ema": 0.9,
+        "eval": {"splits": ["unseen_artist"], "every": 3, "batch_size": 16},
+        "checkpoint": {"every": 2, "keep": 3},
+        "log_every": 1,
+    }
+
+
+@pytest.fixture
+def one_device() -> Mesh:
+    from mmcl.mesh import data_mesh
+
+    return data_mesh(jax.devices()[:1])

@@ -1,0 +1,213 @@
+"""The real trainer on real data: what it leaves behind, resume, devices, stages, Ctrl-C."""
+
+import copy
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import Mesh
+from rich.console import Console
+
+from data_pipelines.errors import InputError
+from mmcl import metrics_log
+from mmcl.live import LiveLine
+from mmcl.load import load
+from mmcl.mesh import data_mesh
+from mmcl.train import Interrupted, train
+
+QUIET = Console(quiet=True)
+CLOCKS = ("time", "train/examples_per_s")  # what differs from run to run
+
+
+def run(config: dict[str, Any], folder: Path, mesh: Mesh) -> list[dict[str, Any]]:
+    train("experiments/quickstart.py", copy.deepcopy(config), folder, QUIET, mesh)
+    return rows(folder)
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    return [
+        {key: value for key, value in row.items() if key not in CLOCKS}
+        for row in metrics_log.read(folder)
+    ]
+
+
+def params(folder: Path, mesh: Mesh) -> list[np.ndarray]:
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(load(folder, mesh).model.params)]
+
+
+def assert_same_bits(a: list[np.ndarray], b: list[np.ndarray]) -> None:
+    for x, y in zip(a, b, strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("train")
+
+
+@pytest.fixture
+def straight(shared: Path, tiny_config: dict[str, Any], one_device: Mesh) -> Path:
+    """One run of 6 steps, never stopped; trained once for all tests of this file."""
+    folder = shared / "straight"
+    if not folder.exists():
+        run(tiny_config, folder, one_device)
+    return folder
+
+
+def test_a_run_leaves_what_it_should(straight: Path, tiny_config: dict[str, Any]) -> None:
+    lines = [json.loads(line) for line in (straight / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert [line.get("final", False) for line in lines] == [False] * 5 + [True]
+    for key in ("time", "train/loss", "train/lr", "train/logit_scale", "train/examples_per_s",
+                "train/grad_norm/image", "train/grad_norm/text"):  # fmt: skip
+        assert all(np.isfinite(line[key]) for line in lines), key
+    evaluated = [line["step"] for line in lines if any(key.startswith("eval/") for key in line)]
+    assert evaluated == [3, 6]
+    assert 0 <= lines[-1]["eval/unseen_artist/text_to_image/recall@10"] <= 1
+    assert json.loads((straight / "config.json").read_text())["config"] == tiny_config
+    assert list((straight / "tensorboard").glob("events*"))
+    steps = sorted(int(folder.name) for folder in (straight / "checkpoints").iterdir())
+    assert steps == [2, 4, 6]
+
+
+def test_the_loss_falls_when_there_is_little_to_learn(
+    tmp_path: Path, tiny_config: dict[str, Any], one_device: Mesh
+) -> None:
+    tiny_config |= {"steps": 60, "eval": {"splits": []}, "checkpoint": {}, "log_every": 10}
+    tiny_config["source"]["limit"] = 8
+    tiny_config["transforms"]["image"] = tiny_config["transforms"]["image"][1::3]
+    losses = [row["train/loss"] for row in run(tiny_config, tmp_path / "run", one_device)]
+    assert losses[-1] < losses[0] - 0.5
+
+
+@pytest.mark.parametrize("killed_at", [3, 4])
+def test_a_killed_run_goes_on_bit_for_bit(
+    straight: Path,
+    tmp_path: Path,
+    tiny_config: dict[str, Any],
+    one_device: Mesh,
+    monkeypatch: pytest.MonkeyPatch,
+    killed_at: int,
+) -> None:
+    class Killed(Exception):
+        pass
+
+    step = LiveLine.step
+
+    def kill(self: LiveLine, at: int) -> None:
+        if at == killed_at + 1:
+            raise Killed
+        step(self, at)
+
+    folder = tmp_path / "run"
+    monkeypatch.setattr(LiveLine, "step", kill)
+    with pytest.raises(Killed):
+        run(tiny_config, folder, one_device)
+    monkeypatch.setattr(LiveLine, "step", step)
+    assert [row["step"] for row in rows(folder)] == list(range(1, killed_at + 1))
+    assert run(tiny_config, folder, one_device) == rows(straight)
+    assert_same_bits(params(folder, one_device), params(straight, one_device))
+
+
+def test_ctrl_c_saves_at_once_and_the_run_goes_on(
+    straight: Path,
+    tmp_path: Path,
+    tiny_config: dict[str, Any],
+    one_device: Mesh,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    step = LiveLine.step
+
+    def press(self: LiveLine, at: int) -> None:
+        step(self, at)
+        if at == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    folder = tmp_path / "run"
+    monkeypatch.setattr(LiveLine, "step", press)
+    with pytest.raises(Interrupted, match="step 3 of 6"):
+        run(tiny_config, folder, one_device)
+    assert (folder / "checkpoints" / "3").is_dir()
+    monkeypatch.setattr(LiveLine, "step", step)
+    assert run(tiny_config, folder, one_device) == rows(straight)
+
+
+def test_a_finished_run_is_not_trained_again(
+    straight: Path, tiny_config: dict[str, Any], one_device: Mesh
+) -> None:
+    before = (straight / "metrics.jsonl").read_text()
+    splits = train("experiments/quickstart.py", tiny_config, straight, QUIET, one_device)
+    assert (straight / "metrics.jsonl").read_text() == before
+    assert [split.split for split in splits] == ["unseen_artist"]
+
+
+def test_eight_devices_equal_one(
+    straight: Path, tmp_path: Path, tiny_config: dict[str, Any]
+) -> None:
+    tiny_config["eval"] = {"splits": []}
+    eight = run(tiny_config, tmp_path / "eight", data_mesh())
+    one = rows(straight)
+    for a, b in zip(eight, one, strict=True):
+        assert abs(a["train/loss"] - b["train/loss"]) <= 1e-6 * max(1, b["train/loss"]) * b["step"]
+    for x, y in zip(params(tmp_path / "eight", data_mesh()), params(straight, data_mesh())):
+        assert np.abs(x - y).max() <= 2e-4 * np.abs(y).max()
+
+
+def test_stages_hand_on_the_towers(
+    tmp_path: Path, tiny_config: dict[str, Any], one_device: Mesh
+) -> None:
+    """Stage 2 begins with the parameters of stage 1 and its own objective, data order and rate."""
+    first = {"steps": 3}
+    second = {
+        "steps": 2,
+        "objective": {"name": "sigmoid", "positives": "concept"},
+        "optimizer": {"name": "sgd", "momentum": 0.0, "freeze": ["^text/"]},
+        "schedule": {"name": "constant", "peak": 1e-3},
+        "ema": None,
+    }
+    tiny_config["schedule"] = {"name": "constant", "peak": 1e-3}
+    staged = run(tiny_config | {"stages": [first, second]}, tmp_path / "staged", one_device)
+    alone = run(tiny_config | {"steps": 3}, tmp_path / "alone", one_device)
+    losses = [row["train/loss"] for row in staged]
+    assert losses[:3] == [row["train/loss"] for row in alone]
+    assert [row["step"] for row in staged] == [1, 2, 3, 4, 5]
+    assert "train/logit_bias" in staged[3] and "train/logit_bias" not in staged[2]
+    assert staged[3]["train/grad_norm/text"] == 0.0
+    assert staged[4].get("final") and not staged[2].get("final")
+
+
+def test_stages_resume_in_the_second(
+    tmp_path: Path,
+    tiny_config: dict[str, Any],
+    one_device: Mesh,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tiny_config["stages"] = [{"steps": 2}, {"steps": 4, "optimizer": {"name": "lion"}}]
+    tiny_config["eval"] = {"splits": []}
+    straight = run(tiny_config, tmp_path / "straight", one_device)
+    step = LiveLine.step
+    for killed_at in (2, 4):  # at the border between the stages, and inside the second
+
+        def kill(self: LiveLine, at: int, killed_at: int = killed_at) -> None:
+            step(self, at)
+            if at == killed_at + 1:
+                raise InterruptedError
+
+        folder = tmp_path / f"killed-{killed_at}"
+        monkeypatch.setattr(LiveLine, "step", kill)
+        with pytest.raises(InterruptedError):
+            run(tiny_config, folder, one_device)
+        monkeypatch.setattr(LiveLine, "step", step)
+        assert run(tiny_config, folder, one_device) == straight
+
+
+def test_a_batch_that_does_not_divide_is_refused(
+    tmp_path: Path, tiny_config: dict[str, Any]
+) -> None:
+    with pytest.raises(InputError, match="multiple of 8"):
+        run(tiny_config | {"batch_size": 12}, tmp_path / "run", data_mesh())
+    assert not (tmp_path / "run").exists()
