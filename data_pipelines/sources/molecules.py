@@ -1,4 +1,4 @@
-"""68,000 molecules, each as a structure (SMILES) and as a systematic name.
+"""70,000 molecules, each as a structure (SMILES) and as a systematic name.
 
 A record is one molecule: `smiles`, PubChem's line notation of its structure; `name`, its preferred
 IUPAC name in lower case; the integer label `concept`, which molecule it is.
@@ -28,7 +28,7 @@ from data_pipelines.records import Records
 
 NAME = "molecules-v1"
 UNSEEN = 2000
-_TABLE = "Identifiers/chemical identifiers pubchem large.tsv"
+_TABLES = [f"Identifiers/chemical identifiers pubchem {size}.tsv" for size in ("small", "large")]
 _INSTALL = "run pip install 'mmcl[quickstart]'"
 _ATTRIBUTION = """\
 # Where these molecules come from
@@ -109,7 +109,8 @@ def held_out(molecules: Counter[str], number: int) -> set[str]:
 
     A composition with more molecules than are still needed is passed over.
     """
-    chosen, needed = set(), number
+    chosen: set[str] = set()
+    needed = number
     for name in sorted(molecules, key=lambda name: hashlib.sha256(name.encode()).digest()):
         if molecules[name] <= needed:
             chosen.add(name)
@@ -145,18 +146,17 @@ def _molecules() -> Iterator[tuple[dict, str]]:
     """Records without their label, and compositions: one of each name and each InChIKey.
 
     Raises:
-      InputError: the package is not installed, or has no such table.
+      InputError: the package is not installed, or has not its tables.
     """
     package = util.find_spec("chemicals")
     if package is None or package.origin is None:
         raise InputError(f"the molecules need chemicals: {_INSTALL}")
-    table = Path(package.origin).parent / _TABLE
-    if not table.is_file():
-        raise InputError(f"{table} is missing: {_INSTALL} --force-reinstall")
     seen: set[str] = set()
-    with table.open(encoding="utf-8") as lines:
-        for line in lines:
-            cid, _, formula, _, smiles, _, inchikey, name, *_ = line.rstrip("\n").split("\t")
+    for table in (Path(package.origin).parent / name for name in _TABLES):
+        if not table.is_file():
+            raise InputError(f"{table} is missing: {_INSTALL} --force-reinstall")
+        for line in table.read_text(encoding="utf-8").removesuffix("\n").split("\n"):
+            cid, _, formula, _, smiles, _, inchikey, name, *_ = line.split("\t")
             if name and seen.isdisjoint((name, inchikey)):
                 seen |= {name, inchikey}
                 record = {"id": f"pubchem/{cid}", "smiles": smiles, "name": name}

@@ -21,8 +21,8 @@ from mmcl.models.embedding import Embedding
 class Tower(nn.Module):
     """Tower of a bag of n-grams.
 
-    Input: `value` (B, L) int32 buckets below `buckets`, repeats included, `mask` (B, L) bool; the
-    order of n-grams does not matter.
+    Input: `value` (B, L) int32 numbers of n-grams, 0 or more, repeats included; `mask` (B, L) bool.
+    Their order does not matter. An n-gram falls into the bucket `value % buckets`.
     """
 
     embed_dim: int
@@ -35,7 +35,7 @@ class Tower(nn.Module):
         table_VxW = self.param(
             "embedding", nn.initializers.normal(0.05), (self.buckets, self.width)
         )
-        count_BxV = counts(inputs["value"], inputs["mask"], self.buckets)
+        count_BxV = counts(inputs["value"] % self.buckets, inputs["mask"], self.buckets)
         h_BxW = jnp.log1p(count_BxV).astype(table_VxW.dtype) @ table_VxW
         h_BxW = nn.gelu(nn.LayerNorm(name="norm")(h_BxW))
         h_BxF = nn.gelu(nn.Dense(int(self.width * self.mlp_ratio), name="up")(h_BxW))

@@ -26,7 +26,10 @@ class Tower(nn.Module):
     def __call__(self, inputs: Mapping[str, jax.Array], *, train: bool = False) -> Embedding:
         ids_BxL, mask_BxL = inputs["value"], inputs["mask"]
         embed = nn.Embed(
-            self.vocab_size, self.width, embedding_init=nn.initializers.normal(0.02), name="embed"
+            self.vocab_size,
+            self.width,
+            embedding_init=nn.initializers.normal(self.width**-0.5),
+            name="embed",
         )
         x_BxLxD = embed(ids_BxL) + positions(self, ids_BxL.shape[1], self.width)
         x_BxLxD = Encoder(self.depth, self.heads, self.mlp_ratio, name="encoder")(x_BxLxD, mask_BxL)

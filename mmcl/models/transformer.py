@@ -58,5 +58,5 @@ def masked_mean(x_BxTxD: jax.Array, mask_BxT: jax.Array | None) -> jax.Array:
 
 
 def positions(module: nn.Module, length: int, width: int) -> Any:
-    """Learned position embeddings, created in `module`."""
-    return module.param("positions", nn.initializers.normal(0.02), (length, width))
+    """Learned position embeddings in `module`, small beside the tokens they are added to."""
+    return module.param("positions", nn.initializers.normal(0.01), (length, width))

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,15 +23,17 @@ def drawn(seed=0):
     return rng.integers(0, VOCAB, (B, L)).astype("i4"), rng.random((B, L)) < 0.6
 
 
-PARAMS = DEEP.init(jax.random.key(0), inputs(*drawn()))["params"]
+@pytest.fixture(scope="module")
+def params():
+    return jax.jit(DEEP.init)(jax.random.key(0), inputs(*drawn()))["params"]
 
 
 def test_words_and_positions_then_norm_then_mean_over_what_is_there():
     (ids, mask), rng = drawn(), np.random.default_rng(1)
     tower = Tower(EMBED, VOCAB, WIDTH, depth=0, heads=1)
-    params = tower.init(jax.random.key(0), inputs(ids, mask))["params"]
+    params = jax.jit(tower.init)(jax.random.key(0), inputs(ids, mask))["params"]
     params = jax.tree.map(lambda p: p + rng.normal(size=p.shape).astype("f4"), params)
-    got = tower.apply({"params": params}, inputs(ids, mask))
+    got = jax.jit(tower.apply)({"params": params}, inputs(ids, mask))
 
     p = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
     norm = p["encoder"]["norm"]
@@ -50,21 +53,21 @@ def test_words_and_positions_then_norm_then_mean_over_what_is_there():
 @given(
     st.integers(0, 9), st.integers(0, 9), st.lists(st.booleans(), min_size=B * L, max_size=B * L)
 )
-def test_padding_never_changes_z(seed, other_seed, mask):
+def test_padding_never_changes_z(params, seed, other_seed, mask):
     mask = np.array(mask).reshape(B, L)
     ids, others = drawn(seed)[0], drawn(other_seed)[0]
-    z = apply(PARAMS, ids, mask).z
-    np.testing.assert_array_equal(apply(PARAMS, np.where(mask, ids, others), mask).z, z)
+    z = apply(params, ids, mask).z
+    np.testing.assert_array_equal(apply(params, np.where(mask, ids, others), mask).z, z)
     assert np.isfinite(z).all() and not np.any(z[~mask.any(axis=1)])
 
 
-def test_every_word_that_is_there_changes_z():
+def test_every_word_that_is_there_changes_z(params):
     ids, mask = drawn()
-    z = apply(PARAMS, ids, mask).z
+    z = apply(params, ids, mask).z
     for b, place in np.argwhere(mask):
         changed = ids.copy()
         changed[b, place] = (ids[b, place] + 1) % VOCAB
-        moved = np.abs(apply(PARAMS, changed, mask).z - z).max(axis=1) > 1e-4
+        moved = np.abs(apply(params, changed, mask).z - z).max(axis=1) > 1e-4
         np.testing.assert_array_equal(moved, np.arange(B) == b)
 
 

@@ -28,7 +28,9 @@ def batch(seed=0):
     }
 
 
-PARAMS = Towers(MODULES).init(jax.random.key(0), batch())
+@pytest.fixture(scope="module")
+def params():
+    return jax.jit(Towers(MODULES).init)(jax.random.key(0), batch())
 
 
 def encoder(modality, dtype="float32"):
@@ -38,19 +40,19 @@ def encoder(modality, dtype="float32"):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("modality, tokens", [("image", 2 * 3), ("text", 5)])
-def test_shapes_and_float32_on_both_ends(modality, tokens, dtype):
-    out = jax.eval_shape(encoder(modality, dtype), PARAMS, batch()[modality])
+def test_shapes_and_float32_on_both_ends(params, modality, tokens, dtype):
+    out = jax.eval_shape(encoder(modality, dtype), params, batch()[modality])
     assert (out.z.shape, out.z.dtype) == ((B, EMBED), jnp.float32)
     assert (out.tokens.shape, out.tokens.dtype) == ((B, tokens, EMBED), jnp.float32)
     if modality == "text":
         assert (out.mask.shape, out.mask.dtype) == ((B, 5), jnp.bool_)
-    params = Towers(MODULES, jnp.dtype(dtype)).init(jax.random.key(0), batch())
-    assert {p.dtype for p in jax.tree.leaves(params)} == {jnp.dtype("float32")}
+    fresh = jax.eval_shape(Towers(MODULES, jnp.dtype(dtype)).init, jax.random.key(0), batch())
+    assert {p.dtype for p in jax.tree.leaves(fresh)} == {jnp.dtype("float32")}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("modality", MODULES)
-def test_products_are_in_the_given_precision_and_gradients_in_float32(modality, dtype):
+def test_products_are_in_the_given_precision_and_gradients_in_float32(params, modality, dtype):
     encode = encoder(modality, dtype)
 
     def forward(params):
@@ -58,7 +60,7 @@ def test_products_are_in_the_given_precision_and_gradients_in_float32(modality, 
 
     def products(function):
         """The dtypes of both sides of every matrix product."""
-        text = jax.jit(function).lower(PARAMS).as_text()
+        text = jax.jit(function).lower(params).as_text()
         sides = re.findall(r"stablehlo.dot_general .*: \((.*)\) ->", text)
         return [tuple(re.findall(r"x([a-z]+\d+)>", pair)) for pair in sides]
 
@@ -69,29 +71,29 @@ def test_products_are_in_the_given_precision_and_gradients_in_float32(modality, 
     # Backward, JAX keeps the cotangent of attention scores in float32: two products a block.
     wide = [pair for pair in back if pair != (short, short)]
     assert len(back) >= 2 * len(there) and len(wide) <= 2 * 2
-    gradients = jax.eval_shape(jax.grad(forward), PARAMS)
+    gradients = jax.eval_shape(jax.grad(forward), params)
     assert {str(leaf.dtype) for leaf in jax.tree.leaves(gradients)} == {"float32"}
 
 
 @pytest.mark.parametrize("modality", MODULES)
-def test_bfloat16_is_near_float32(modality):
+def test_bfloat16_is_near_float32(params, modality):
     inputs = batch()[modality]
-    full = jax.jit(encoder(modality))(PARAMS, inputs).z
-    half = jax.jit(encoder(modality, "bfloat16"))(PARAMS, inputs).z
+    full = jax.jit(encoder(modality))(params, inputs).z
+    half = jax.jit(encoder(modality, "bfloat16"))(params, inputs).z
     error = np.abs(half - full).max() / np.abs(full).max()
     assert 1e-4 < error < 0.05
 
 
 @pytest.mark.parametrize("modality", MODULES)
-def test_an_example_does_not_depend_on_the_others_nor_on_its_place(modality):
+def test_an_example_does_not_depend_on_the_others_nor_on_its_place(params, modality):
     encode = jax.jit(encoder(modality))
     inputs, others = batch(0)[modality], batch(1)[modality]
-    z = encode(PARAMS, inputs).z
+    z = encode(params, inputs).z
     order = np.array([2, 0, 3, 1])
-    moved = encode(PARAMS, jax.tree.map(lambda x: x[order], inputs)).z
+    moved = encode(params, jax.tree.map(lambda x: x[order], inputs)).z
     np.testing.assert_allclose(moved, z[order], rtol=1e-5, atol=1e-6)
     mixed = jax.tree.map(lambda x, y: np.concatenate([x[:2], y[2:]]), inputs, others)
-    mixed_z = encode(PARAMS, mixed).z
+    mixed_z = encode(params, mixed).z
     np.testing.assert_allclose(mixed_z[:2], z[:2], rtol=1e-5, atol=1e-6)
     assert np.all(np.abs(mixed_z[2:] - z[2:]).max(axis=1) > 1e-3)
 
@@ -142,7 +144,8 @@ def test_floats_are_narrowed_and_nothing_else(given, taken):
 def test_every_tower_starts_from_its_own_numbers_and_the_same_ones_each_time():
     both = Towers({"a": MODULES["text"], "b": MODULES["text"]})
     inputs = {"a": batch()["text"], "b": batch()["text"]}
-    first, second = (both.init(jax.random.key(0), inputs) for _ in range(2))
+    init = jax.jit(both.init)
+    first, second = init(jax.random.key(0), inputs), init(jax.random.key(0), inputs)
     jax.tree.map(np.testing.assert_array_equal, first, second)
     for a, b in zip(jax.tree.leaves(first["a"]), jax.tree.leaves(first["b"])):
         assert a.std() == 0 or np.any(a != b)

@@ -66,7 +66,7 @@ def exact(tree):
 @pytest.mark.parametrize("mask", [None, MASK], ids=["all", "masked"])
 def test_block(mask):
     x, block = drawn(), Block(HEADS, RATIO)
-    params = shaken(block.init(jax.random.key(0), x, mask)["params"])
+    params = shaken(jax.jit(block.init)(jax.random.key(0), x, mask)["params"])
     got = jax.jit(block.apply)({"params": params}, x, mask)
     for i in range(B):
         there = np.ones(T, bool) if mask is None else mask[i]
@@ -76,7 +76,7 @@ def test_block(mask):
 
 def test_encoder_is_its_blocks_and_a_norm():
     x, encoder = drawn(), Encoder(2, HEADS, RATIO)
-    params = shaken(encoder.init(jax.random.key(0), x, MASK)["params"])
+    params = shaken(jax.jit(encoder.init)(jax.random.key(0), x, MASK)["params"])
     assert set(params) == {"blocks_0", "blocks_1", "norm"}
     got = jax.jit(encoder.apply)({"params": params}, x, MASK)
     p = exact(params)
@@ -110,7 +110,7 @@ def test_mean_over_the_tokens_that_are_there():
 def test_no_token_at_all_is_finite_in_value_and_gradient():
     x, encoder = drawn(), Encoder(1, HEADS, RATIO)
     nothing = np.zeros((B, T), bool)
-    params = encoder.init(jax.random.key(0), x)["params"]
+    params = jax.jit(encoder.init)(jax.random.key(0), x)["params"]
 
     def pooled(params, x):
         return masked_mean(encoder.apply({"params": params}, x, nothing), nothing)

@@ -13,9 +13,9 @@ def test_patches_in_reading_order_then_norm_then_mean():
     rng = np.random.default_rng(0)
     value = rng.normal(size=(B, H, W, C)).astype("f4")
     tower = Tower(EMBED, PATCH, WIDTH, depth=0, heads=1)
-    params = tower.init(jax.random.key(0), {"value": value})["params"]
+    params = jax.jit(tower.init)(jax.random.key(0), {"value": value})["params"]
     params = jax.tree.map(lambda p: p + rng.normal(size=p.shape).astype("f4"), params)
-    got = tower.apply({"params": params}, {"value": value})
+    got = jax.jit(tower.apply)({"params": params}, {"value": value})
 
     p = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
     for b in range(B):

@@ -1,0 +1,35 @@
+"""From the names and keywords of a thing to one caption."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from data_pipelines.transforms import text
+
+
+def describe(
+    value: Mapping[str, Sequence[str]] | str,
+    *,
+    rng: np.random.Generator,
+    train: bool,
+    languages: Sequence[str] = ("en",),
+    share: float = 1.0,
+    keep: float = 0.5,
+    nameless: float = 0.0,
+) -> str:
+    """ "dog face: animal, pet, puppy": a name as `text.choose` picks it, and keywords behind it.
+
+    In evaluation all keywords in their order. In training each with probability `keep`, in random
+    order; where some are left, they stand without the name with probability `nameless`, so that a
+    word nobody has seen can still be understood by those beside it. A plain string stays as it is.
+    """
+    name = text.choose(value, rng=rng, train=train, languages=languages, share=share)
+    if isinstance(value, str):
+        return name
+    words = list(value["keywords"])
+    if train:
+        words = [word for word in words if rng.random() < keep]
+        words = [words[i] for i in rng.permutation(len(words))]
+        if words and rng.random() < nameless:
+            return ", ".join(words)
+    return f"{name}: {', '.join(words)}" if words else name
