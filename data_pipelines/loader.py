@@ -1,22 +1,12 @@
 """Batches: a global position says which record, and each process loads its slice of the batch."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import grain
 
 from data_pipelines.order import Order
-from data_pipelines.pipeline import Pipeline, stack
-
-
-class Source(Protocol):
-    """Random access to raw records."""
-
-    label_names: dict[str, list[str]]
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> dict[str, Any]: ...
+from data_pipelines.pipeline import Pipeline, Source, stack
 
 
 def train_batches(
@@ -37,6 +27,8 @@ def train_batches(
     the p-th of n equal contiguous slices. Every random choice is keyed by (seed, stage, epoch,
     record), so neither the number of threads nor of processes changes an example.
     """
+    if batch_size % processes:
+        raise ValueError(f"a batch of {batch_size} cannot be cut in {processes} equal slices")
     local = batch_size // processes
 
     def load(i: int) -> dict[str, Any]:

@@ -1,13 +1,18 @@
 """Molecules: find the structure that a name means, and the name of a structure.
 
-Paper:     Radford et al. 2021 (CLIP), symmetric softmax, with a bag of hashed character n-grams in
-           place of each tower's transformer, after fastText (Joulin et al. 2016).
-Claim:     from strings alone, in two minutes on two cores: of 2,000 molecules whose formulas were
-           never seen, at least 85 % are found first by name, and by structure (recall@1).
-Data:      67,000 pairs of SMILES and IUPAC name, from the package `chemicals` (see
-           data_pipelines/sources/molecules.py).
+Paper:     Radford et al. 2021 (CLIP): two towers, symmetric softmax. In place of its encoders, bags
+           of hashed character n-grams, after fastText (Joulin et al. 2016).
+Claim:     two minutes on two cores are enough to find, by its systematic name alone, at least 85 %
+           of 2,000 molecules whose formulas were never seen (recall@1), and as many names by their
+           structures.
+Data:      68,512 pairs of SMILES and IUPAC name, from the package `chemicals`; see
+           data_pipelines/sources/molecules.py.
 Command:   mmcl train experiments/molecules.py
-           `:short` is the same in 150 steps, `:runlocal` a few small ones.
+           `:short` is the same in 150 steps, `:runlocal` four small ones.
+Hardware:  two CPU cores, no accelerator.
+Time:      102 s, evaluation included, beside other work on the same cores (152 CPU-seconds).
+Metric:    recall@1 of the 2,000 `unseen_formula`: name to SMILES 0.900, SMILES to name 0.910;
+           `:short` 0.864 and 0.873. Chance is 0.0005.
 """
 
 from ml_collections import ConfigDict

@@ -1,12 +1,16 @@
 """The command line: `mmcl train | eval | search`."""
 
+import ast
 import contextlib
 import json
 import os
 import re
+import shlex
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -14,20 +18,59 @@ from rich.table import Table
 
 from data_pipelines.errors import InputError
 from mmcl import config as configs
+from mmcl import workdir as workdirs
+from mmcl.names import nearest
 
-console = Console(highlight=False)
+STOPPED = 130  # exit code after Ctrl-C
+WIDE = 160  # columns of a log file, where nothing should be folded
 
 
 class Teaching(click.Group):
-    """Commands in the order in which they are used, not of the alphabet."""
+    """Commands in the order in which they are used; misuse of one is one line, as other errors."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        try:
+            return super().main(*args, **{**extra, "standalone_mode": False})
+        except click.ClickException as error:
+            context = getattr(error, "ctx", None)
+            command = context.command_path if context else "mmcl"
+            said = " ".join(error.format_message().split())
+            end = "" if said.endswith((".", "?")) else "."
+            click.echo(f"mmcl: {said}{end} `{command} --help` explains.", err=True)
+            sys.exit(error.exit_code)
+        except click.Abort:
+            sys.exit(STOPPED)
 
-@click.group(cls=Teaching, context_settings={"help_option_names": ["-h", "--help"]})
+
+class Trained(click.Command):
+    """A command whose help lists the experiments that mmcl brings along."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Experiments that mmcl brings along"):
+            formatter.write_dl(
+                [
+                    (f"experiments/{file.name}", _first_sentence(file))
+                    for file in configs.brought_along()
+                ]
+            )
+
+
+def _first_sentence(file: Path) -> str:
+    text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+    return " ".join(text.partition("\n\n")[0].split())
+
+
+@click.group(
+    cls=Teaching,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(package_name="mmcl")
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """Pretrain multimodal contrastive models.
 
     \b
@@ -36,53 +79,70 @@ def cli() -> None:
       mmcl search runs/quickstart --text "a sad animal"
       mmcl eval runs/quickstart
 
-    An experiment is a Python file with get_config(); copy one and change it. Bad input ends with
-    one line and exit code 2; --debug shows where it came from.
+    An experiment is a Python file with get_config(arg): copy one and change it,
+    or change single values with --config.KEY=VALUE. A run is a folder.
+
+    Exit codes: 0 done; 2 bad input, and one line says what to do; 130 stopped
+    by Ctrl-C.
     """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 debug_option = click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 
 
-@cli.command(context_settings={"ignore_unknown_options": True})
-@click.argument("experiment", metavar="FILE[:ARG]")
+@cli.command(
+    cls=Trained,
+    context_settings={"ignore_unknown_options": True},
+    short_help="Train an experiment, or go on with a run.",
+)
+@click.argument(
+    "words",
+    nargs=-1,
+    required=True,
+    type=click.UNPROCESSED,
+    metavar="FILE[:ARG] [--config.KEY=VALUE ...]",
+)
 @click.option(
     "--workdir",
     type=click.Path(path_type=Path),
-    help="Folder of the run; default runs/<file>-<arg>.",
+    help="Folder of the run.  [default: runs/FILE-ARG]",
 )
 @debug_option
-@click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[--config.KEY=VALUE ...]")
-def train(experiment: str, workdir: Path | None, debug: bool, overrides: Sequence[str]) -> None:
+def train(words: Sequence[str], workdir: Path | None, debug: bool) -> None:
     """Train an experiment; the same command goes on with a run that was stopped.
 
     \b
-    FILE     a file of your own, or one that mmcl brings along (experiments/quickstart.py)
-    ARG      a variant of it; every experiment has `runlocal`: seconds, to see that all works
-    KEY      any key of the config, dotted; list items by number
+    FILE  an experiment: your own file, or one that mmcl brings along
+    ARG   a variant of it; every experiment has `runlocal`: seconds on any
+          machine, to see that all works
+    KEY   any key of its config, dotted; items of lists by number
 
     \b
       mmcl train experiments/quickstart.py
       mmcl train experiments/quickstart.py:runlocal --workdir /tmp/try
-      mmcl train experiments/quickstart.py --config.optimizer.weight_decay=0.05 --config.seed=1
+      mmcl train my/experiment.py --config.optimizer.weight_decay=0.05
+      mmcl train my/experiment.py --config.eval.splits='["unseen_concept"]'
 
-    The workdir gets checkpoints, metrics.jsonl, TensorBoard events, the resolved config.json and
-    report.html. Ctrl-C saves; the exit code is then 130.
+    The run's folder gets checkpoints, metrics.jsonl, TensorBoard events, the
+    resolved config.json and report.html. Ctrl-C saves and stops.
     """
-    with errors(debug):
+    with errors(debug, stopped="Stopped; the same command goes on from what was saved."):
+        experiment, overrides = _parse(words)
         folder = workdir or Path("runs") / configs.name(experiment)
-        config = configs.load(experiment, list(_overrides(overrides)))
-        console.print(f"Workdir: {folder}")
+        config = configs.load(experiment, overrides)
+        click.echo(f"Workdir: {folder}")
         from mmcl.mesh import data_mesh
         from mmcl.metrics_log import read
         from mmcl.report.report import write_report
         from mmcl.train import Interrupted, train
 
         try:
-            splits = train(experiment, config, folder, console, data_mesh())
+            splits = train(experiment, config, folder, _console(), data_mesh())
         except Interrupted as stopped:
-            console.print(f"{stopped} Go on with:\n  {_command()}")
-            sys.exit(130)
+            click.echo(f"{stopped} Go on with:\n  {shlex.join(['mmcl', *sys.argv[1:]])}")
+            sys.exit(STOPPED)
         rows = read(folder)
         report = write_report(
             folder,
@@ -95,16 +155,22 @@ def train(experiment: str, workdir: Path | None, debug: bool, overrides: Sequenc
             ],
         )
         print_tables({key: value for key, value in rows[-1].items() if key.startswith("eval/")})
-        console.print(f"Report: {report}\nWorkdir: {folder}")
+        click.echo(f"Report: {report}\nWorkdir: {folder}")
 
 
-@cli.command("eval")
+@cli.command("eval", short_help="Evaluate a run's newest checkpoint.")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--split", "splits", multiple=True, help="Split to evaluate; may be repeated.")
+@click.option(
+    "--split",
+    "splits",
+    multiple=True,
+    help="Split to evaluate; may be repeated.  [default: those of the config]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 @debug_option
 def evaluate(run: Path, splits: Sequence[str], as_json: bool, debug: bool) -> None:
-    """Evaluate a run's newest checkpoint: retrieval both ways, zero-shot classification.
+    """Evaluate a run's newest checkpoint, as its config says: retrieval between
+    all modalities, zero-shot classification.
 
     RUN is the folder that `mmcl train` printed.
 
@@ -123,18 +189,20 @@ def evaluate(run: Path, splits: Sequence[str], as_json: bool, debug: bool) -> No
         if as_json:
             click.echo(json.dumps({"run": str(run), "step": loaded.step, **metrics}, indent=2))
         else:
-            console.print(f"{loaded.experiment}, step {loaded.step}")
+            click.echo(f"{loaded.experiment}, step {loaded.step}")
             print_tables(metrics)
 
 
-@cli.command()
+@cli.command(short_help="Search a run's data with a text.")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--text", required=True, help="What to look for.")
-@click.option("--from", "query", help="Modality whose tower reads the text; default: text.")
-@click.option("--to", "among", help="Modality that is searched; default: the first other one.")
+@click.option("--from", "query", help="Modality whose tower reads the text.  [default: text]")
+@click.option("--to", "among", help="Modality that is searched.  [default: the first other one]")
 @click.option("-k", default=24, show_default=True, type=click.IntRange(1), help="How many results.")
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Contact sheet; default: in RUN/search/."
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="PNG file of the contact sheet.  [default: in RUN/search]",
 )
 @debug_option
 def search(
@@ -146,25 +214,34 @@ def search(
     out: Path | None,
     debug: bool,
 ) -> None:
-    """Search a run's data with a text; prints the best and saves a contact sheet.
+    """Search all splits of a run's data with a text; prints the nearest records
+    and saves a contact sheet.
+
+    RUN is the folder that `mmcl train` printed.
 
     \b
       mmcl search runs/quickstart --text "a sad animal"
-      mmcl search runs/molecules --text "caffeine" --from name --to smiles
+      mmcl search runs/quickstart --text Regenbogen -k 5 --out rainbow.png
     """
     with errors(debug):
+        if not text.strip():
+            raise InputError("--text is empty; say what to look for.")
+        out = out or run / "search" / f"{_file_name(text)}.png"
+        if out.suffix.lower() != ".png":
+            raise InputError(f"--out: {out} should be the name of a .png file.")
+        if run.is_dir():
+            workdirs.writable(out.parent, "--out")
         from mmcl.contact_sheet import contact_sheet
         from mmcl.load import load
         from mmcl.mesh import data_mesh
         from mmcl.search import search
 
-        if not text.strip():
-            raise InputError("--text is empty; say what to look for.")
         model = load(run, data_mesh()).model
         hits = search(model, text, query=query, among=among, k=k)
         table = Table(box=None)
         for column in ("", "cosine", "record", "split", "caption"):
-            table.add_column(column, justify="right" if column in ("", "cosine") else "left")
+            right = column in ("", "cosine")
+            table.add_column(column, justify="right" if right else "left", overflow="fold")
         items = []
         for rank, hit in enumerate(hits, 1):
             words = [thing for thing in hit.shown.values() if isinstance(thing, str)]
@@ -172,85 +249,112 @@ def search(
             caption = " · ".join(words)
             items.append((picture, caption, hit.score))
             table.add_row(str(rank), f"{hit.score:.3f}", hit.id, hit.split, caption)
-        console.print(table)
-        out = out or run / "search" / (re.sub(r"\W+", "-", text).strip("-")[:60] + ".png")
-        out.parent.mkdir(parents=True, exist_ok=True)
-        contact_sheet(items, title=text).save(out)
-        console.print(f"Contact sheet: {out}")
+        _console().print(table)
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            contact_sheet(items, title=text).save(out)
+        except OSError as error:
+            raise InputError(f"--out: {out} cannot be written ({error.strerror}).") from error
+        click.echo(f"Contact sheet: {out}")
 
 
 def print_tables(metrics: dict[str, float]) -> None:
-    """`eval/<split>/<task>/<metric>` numbers: a table for each set of metrics, a row for each task.
-
-    What chance gives stands in brackets behind its metric.
+    """`eval/<split>/<task>/<metric>` numbers: for each split and set of metrics a table, in it a
+    row for each task, and under it what chance would reach.
     """
-    tasks: dict[str, dict[str, float]] = {}
+    tasks: dict[tuple[str, str], dict[str, float]] = {}
     for key, value in metrics.items():
         task, _, metric = key.removeprefix("eval/").rpartition("/")
-        tasks.setdefault(task, {})[metric] = value
+        split, _, task = task.partition("/")
+        tasks.setdefault((split, task), {})[metric] = value
     tables: dict[tuple[str, ...], Table] = {}
-    for task, values in tasks.items():
-        chances = [metric for metric in values if metric.startswith("chance")]
-        columns = tuple(metric for metric in values if metric not in chances)
-        if columns not in tables:
-            tables[columns] = Table("", *columns, box=None, pad_edge=False)
-            for column in tables[columns].columns[1:]:
-                column.justify = "right"
-        chance = {metric.replace("chance", "recall"): values[metric] for metric in chances}
-        if "chance" in chances:  # of the first metric, accuracy
-            chance = {columns[0]: values["chance"]}
-        tables[columns].add_row(
-            task,
-            *(
-                _number(values[c]) + (f" ({_number(chance[c])})" if c in chance else "")
-                for c in columns
-            ),
-        )
+    for (split, task), values in tasks.items():
+        columns = [metric for metric in values if not metric.startswith("chance")]
+        table = tables.get((split, *columns))
+        if table is None:
+            table = tables[split, *columns] = Table(box=None, pad_edge=False)
+            table.add_column(split, overflow="fold")
+            for column in columns:
+                table.add_column(column.replace("_", " "), justify="right")
+        table.add_row(task, *(_number(values[column]) for column in columns))
+        chance = _chance(values)
+        if chance:
+            table.add_row("  chance", *(_number(chance.get(column)) for column in columns))
     for table in tables.values():
-        console.print(table)
+        _console().print(table)
 
 
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value == int(value) and abs(value) > 1 else f"{value:.3f}"
+def _chance(values: dict[str, float]) -> dict[str, float]:
+    """What a guess would reach, under the name of the metric that it belongs to."""
+    first = next(iter(values))  # accuracy, before a plain `chance`
+    return {
+        first if key == "chance" else key.replace("chance@", "recall@"): value
+        for key, value in values.items()
+        if key.startswith("chance")
+    }
 
 
-def _overrides(words: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """`--config.a.b=1` or `--config.a.b 1` -> ("a.b", "1")."""
-    words = list(words)
-    while words:
-        word = words.pop(0)
-        if not word.startswith("--config."):
-            raise InputError(f"Unknown option '{word}'; `mmcl train --help` lists them.")
-        key, equals, value = word.removeprefix("--config.").partition("=")
-        if not equals:
-            if not words:
-                raise InputError(f"{word} needs a value: {word}=VALUE.")
-            value = words.pop(0)
-        yield key, value
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3f}" if abs(value) <= 1 else f"{value:,.1f}".removesuffix(".0")
 
 
-def _command() -> str:
-    return " ".join(["mmcl", *sys.argv[1:]])
+def _file_name(text: str) -> str:
+    return re.sub(r"\W+", "-", text).strip("-")[:60] or "search"
+
+
+def _parse(words: Sequence[str]) -> tuple[str, list[tuple[str, str]]]:
+    """FILE[:ARG] and the overrides: `--config.a.b=1` or `--config.a.b 1` -> ("a.b", "1")."""
+    left, files, overrides = list(words), [], []
+    while left:
+        word = left.pop(0)
+        if word.startswith("--config."):
+            key, equals, value = word.removeprefix("--config.").partition("=")
+            if not equals:
+                if not left or left[0].startswith("--"):
+                    raise InputError(f"{word} needs a value: {word}=VALUE.")
+                value = left.pop(0)
+            overrides.append((key, value))
+        elif word.startswith("-"):
+            options = ["--workdir", "--config.KEY=VALUE", "--debug", "--help"]
+            raise InputError(f"There is no option '{word}'.{nearest(word, options)}")
+        else:
+            files.append(word)
+    if len(files) != 1:
+        said = f"these are {len(files)}: {', '.join(files)}" if files else "there is none"
+        raise InputError(f"`mmcl train` takes one FILE[:ARG]; {said}.")
+    return files[0], overrides
+
+
+def _console() -> Console:
+    """Texts are printed as they are; where there is no terminal, nothing is folded to its width."""
+    width = None if sys.stdout.isatty() else WIDE
+    return Console(width=width, markup=False, highlight=False, emoji=False)
 
 
 @contextlib.contextmanager
-def errors(debug: bool) -> Iterator[None]:
+def errors(debug: bool, stopped: str = "Stopped.") -> Iterator[None]:
     """One line for what the user did wrong; a traceback only with --debug."""
     try:
         yield
-    except InputError as error:
+    except (InputError, KeyboardInterrupt) as error:
         if debug:
-            raise
-        click.echo(f"mmcl: {error}", err=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        if debug:
-            raise
-        click.echo("mmcl: stopped.", err=True)
-        sys.exit(130)
+            traceback.print_exc()
+        wrong = isinstance(error, InputError)
+        line = " ".join(str(error).split()) if wrong else stopped
+        click.echo(f"mmcl: {line}", err=True)
+        sys.exit(2 if wrong else STOPPED)
 
 
 def main() -> None:
     """The console script `mmcl`."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's C++ chatter
-    cli()
+    try:
+        cli()
+    except SystemExit as leaving:
+        if leaving.code == STOPPED:  # threads still load data or compile: the interpreter may crash
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(STOPPED)
+        raise

@@ -11,7 +11,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from data_pipelines.errors import InputError
-from mmcl.names import nearest
+from mmcl.fits import described, fits
+from mmcl.names import nearest, short
+from mmcl.own_code import own_code
 
 
 def experiment_file(path: str) -> Path:
@@ -21,18 +23,24 @@ def experiment_file(path: str) -> Path:
         InputError: there is no such experiment.
     """
     given = Path(path)
-    if given.is_file():
+    if given.is_file() and given.suffix == ".py":
         return given.resolve()
-    for folder in _shipped():
+    for folder in _folders():
         inside = given.parts[:1] == ("experiments",)
-        shipped = folder / (given.relative_to("experiments") if inside else given)
-        if shipped.is_file():
-            return shipped
-    offered = {f"experiments/{file.name}" for folder in _shipped() for file in folder.glob("*.py")}
+        brought = folder / (given.relative_to("experiments") if inside else given)
+        if brought.is_file() and brought.suffix == ".py":
+            return brought
+    beside = given.parent.glob("*.py") if given.parent.is_dir() else ()
+    offered = {*map(str, beside), *(f"experiments/{file.name}" for file in brought_along())}
     raise InputError(f"There is no experiment file '{path}'.{nearest(path, offered)}")
 
 
-def _shipped() -> Iterable[Path]:
+def brought_along() -> list[Path]:
+    """The experiment files that come with mmcl."""
+    return sorted(file for folder in _folders() for file in folder.glob("*.py"))
+
+
+def _folders() -> list[Path]:
     """`mmcl/experiments` in an installed wheel, `experiments` beside `mmcl` in a checkout."""
     package = Path(__file__).resolve().parent
     return [f for f in (package / "experiments", package.parent / "experiments") if f.is_dir()]
@@ -45,29 +53,38 @@ def load(experiment: str, overrides: Iterable[tuple[str, str]] = ()) -> dict[str
     have `ARGS`, the values that `arg` can take beside None; every one takes `runlocal`.
 
     Raises:
-        InputError: no such file, no such ARG, no such key, a wrong type.
+        InputError: no such file, no such ARG, an error in the file, no such key, a wrong type.
     """
     path, arg = split(experiment)
     file = experiment_file(path)
-    importable(experiment)
-    spec = importlib.util.spec_from_file_location(f"mmcl_experiment_{file.stem}", file)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    importable(file)
+    with own_code("The experiment fails"):
+        spec = importlib.util.spec_from_file_location(f"mmcl_experiment_{file.stem}", file)
+        assert spec and spec.loader
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
     if not hasattr(module, "get_config"):
-        raise InputError(f"{path} has no function get_config(arg).")
+        raise InputError(f"{path} has no function get_config(arg); every experiment needs it.")
     offered = getattr(module, "ARGS", ("runlocal",))
     if arg is not None and arg not in offered:
         raise InputError(f"{path} has no ARG '{arg}'.{nearest(arg, offered)}")
-    config = plain(module.get_config(arg))
+    with own_code(f"get_config of {file} fails"):
+        made = module.get_config(arg)
+        config = plain(made)
+    if not isinstance(config, dict):
+        raise InputError(
+            f"get_config of {path} returns {short(made)}; it must return a ml_collections "
+            "ConfigDict."
+        )
     for key, text in overrides:
         override(config, key, text)
+    _check_plain(config)
     return config
 
 
-def importable(experiment: str) -> None:
+def importable(file: Path) -> None:
     """Let modules beside the experiment file be named in its config."""
-    folder = str(experiment_file(split(experiment)[0]).parent)
+    folder = str(file.parent)
     if folder not in sys.path:
         sys.path.insert(0, folder)
 
@@ -89,44 +106,51 @@ def override(config: dict[str, Any], dotted: str, text: str) -> None:
 
     A value keeps its type (None takes any). A last key that is not there is added: whoever reads
     that section refuses it, with the nearest name, if he does not know it.
+
+    Raises:
+        InputError: no such section, or a value of another type.
     """
-    *parents, last = dotted.split(".")
+    option = f"--config.{dotted}"
     node: Any = config
-    for i, part in enumerate([*parents, last]):
-        keys = list(node) if isinstance(node, dict) else [str(k) for k in range(len(node))]
-        if part not in keys and (i < len(parents) or isinstance(node, list)):
-            at = ".".join(["config", *parents[:i]])
-            raise InputError(f"--config.{dotted}: {at} has no key '{part}'.{nearest(part, keys)}")
-        if i < len(parents):
-            node = node[int(part)] if isinstance(node, list) else node[part]
-            if not isinstance(node, dict | list):
-                at = ".".join(["config", *parents[: i + 1]])
-                raise InputError(f"--config.{dotted}: {at} is {node!r}, it has no keys.")
-    key: Any = int(last) if isinstance(node, list) else last
-    old = node[key] if isinstance(node, list) else node.get(key)
-    node[key] = _typed(_parse(text), old, dotted)
+    at = "config"
+    *parents, last = dotted.split(".")
+    for part in parents:
+        node = node[_key(node, part, at, option)]
+        at = f"{at}.{part}"
+    adding = isinstance(node, dict) and last not in node and last != ""
+    key = last if adding else _key(node, last, at, option)
+    node[key] = _typed(text, None if adding else node[key], option)
+
+
+def _key(node: Any, part: str, at: str, option: str) -> Any:
+    """What indexes a section or list by a part of a dotted key, which must be there."""
+    if not isinstance(node, dict | list):
+        raise InputError(f"{option}: {at} is {short(node)}, which has no keys.")
+    keys = list(node) if isinstance(node, dict) else [str(i) for i in range(len(node))]
+    if part not in keys:
+        kind = "key" if isinstance(node, dict) else "item"
+        raise InputError(f"{option}: {at} has no {kind} '{part}'.{nearest(part, keys)}")
+    return int(part) if isinstance(node, list) else part
+
+
+def _typed(text: str, old: Any, option: str) -> Any:
+    value = plain(_parse(text))
+    if isinstance(old, str) and value is not None:
+        return text if not isinstance(value, str) else value
+    kind = type(old)
+    if old is None or value is None or fits(value, kind):
+        return float(value) if kind is float and value is not None else value
+    said = described(kind)
+    if isinstance(old, dict):
+        said = f"a section; set one of its keys: {', '.join(old)}"
+    raise InputError(f"{option}: {short(value)} should be {said}.")
 
 
 def _parse(text: str) -> Any:
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, TypeError, SyntaxError):
         return {"true": True, "false": False, "none": None}.get(text.lower(), text)
-
-
-def _typed(value: Any, old: Any, dotted: str) -> Any:
-    if old is None or value is None or type(value) is type(old):
-        return value
-    if isinstance(old, float) and type(value) is int:
-        return float(value)
-    if isinstance(old, list) and isinstance(value, tuple):
-        return list(value)
-    if isinstance(old, str) and not isinstance(value, str):
-        return str(value)
-    raise InputError(
-        f"--config.{dotted}: {value!r} is a {type(value).__name__}; "
-        f"it must be a {type(old).__name__}, as {old!r} is."
-    )
 
 
 def plain(config: Any) -> Any:
@@ -138,15 +162,26 @@ def plain(config: Any) -> Any:
     return config
 
 
+def _check_plain(value: Any, at: str = "config") -> None:
+    if isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, item in items:
+            _check_plain(item, f"{at}.{key}")
+    elif not isinstance(value, bool | int | float | str | None):
+        raise InputError(
+            f"{at}: {short(value)} is a {type(value).__name__}; a config holds numbers, strings, "
+            "True, False, None, lists and sections."
+        )
+
+
 def differences(old: Any, new: Any, at: str = "config") -> list[str]:
     """`config.a.b: 1, now 2` for every leaf in which two plain configs differ."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = [*old, *(key for key in new if key not in old)]
-        missing = "(not there)"
         return [
             line
             for key in keys
-            for line in differences(old.get(key, missing), new.get(key, missing), f"{at}.{key}")
+            for line in differences(old.get(key, _NOTHING), new.get(key, _NOTHING), f"{at}.{key}")
         ]
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         return [
@@ -154,23 +189,48 @@ def differences(old: Any, new: Any, at: str = "config") -> list[str]:
             for i, (a, b) in enumerate(zip(old, new))
             for line in differences(a, b, f"{at}.{i}")
         ]
-    return [] if old == new else [f"{at}: {old!r}, now {new!r}"]
+    return [] if old == new else [f"{at}: {short(old)}, now {short(new)}"]
+
+
+class _Nothing:
+    def __repr__(self) -> str:
+        return "not there"
+
+
+_NOTHING = _Nothing()
 
 
 def read(workdir: Path) -> dict[str, Any]:
-    """What `write` wrote: {"experiment": FILE[:ARG], "config": ...}."""
+    """What `write` wrote.
+
+    Raises:
+        InputError: the folder holds no run, or its config.json is damaged.
+    """
     path = workdir / "config.json"
     if not path.is_file():
         raise InputError(f"{workdir} is no run: it has no config.json.")
     try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path} is damaged ({error}).") from None
+        written = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(written["config"], dict) or not isinstance(written["experiment"], str):
+            raise TypeError("not what mmcl writes")
+    except (ValueError, LookupError, TypeError) as error:
+        raise InputError(
+            f"{path} is damaged ({error}): put it back from a copy, or train in another --workdir."
+        ) from error
+    return written
 
 
 def write(workdir: Path, experiment: str, config: dict[str, Any]) -> None:
-    """The resolved config of a run, as `config.json` in its workdir."""
-    text = json.dumps({"experiment": experiment, "config": config}, indent=2)
+    """The resolved config of a run, as `config.json` in its workdir.
+
+    It is {"experiment": FILE[:ARG] as given, "file": its absolute path, beside which modules are
+    found, or None, "config": ...}.
+    """
+    try:
+        file = str(experiment_file(split(experiment)[0]))
+    except InputError:  # trained from Python, under a name that is no file's
+        file = None
+    text = json.dumps({"experiment": experiment, "file": file, "config": config}, indent=2)
     temporary = workdir / "config.json.tmp"
-    temporary.write_text(text + "\n")
+    temporary.write_text(text + "\n", encoding="utf-8")
     temporary.rename(workdir / "config.json")

@@ -4,14 +4,15 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax.numpy as jnp
 
 from data_pipelines.errors import InputError
 from data_pipelines.loader import Source
 from data_pipelines.pipeline import Pipeline
-from mmcl import names
+from mmcl import names, optimizers
+from mmcl.fits import fits
 from mmcl.models.towers import Towers
 from mmcl.objectives.term import Objective
 
@@ -82,7 +83,7 @@ class Settings:
     checkpoint: Saving = Saving()
     log_every: int = 10
     threads: int = 2
-    next_steps: list[list[str]] = dataclasses.field(default_factory=list)
+    next_steps: list[tuple[str, str, str]] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +103,12 @@ class Stage:
     settings: Settings
 
 
+_KEYS = [field.name for field in dataclasses.fields(Settings)]
+_COUNTS = ("steps", "batch_size", "embed_dim", "log_every", "threads")
+_CARRIED = "'optimizer', 'objective'"
+_TAKEN = ("id", "index", "present", "objective")  # by the batch and the parameters
+
+
 def stages(config: dict[str, Any]) -> list[Stage]:
     """The stages of a config: `config.stages` lists changes to the rest, each with its `steps`.
 
@@ -111,18 +118,22 @@ def stages(config: dict[str, Any]) -> list[Stage]:
     Raises:
         InputError: an unknown, missing or misused key, with the nearest name.
     """
+    names.known(config, [*_KEYS, "stages"], "config")
     base = {key: value for key, value in config.items() if key != "stages"}
-    listed = config.get("stages") or [{}]
+    listed = config.get("stages") or []
+    if not fits(listed, list[Section]):
+        raise InputError(f"config.stages: {names.short(listed)} should be a list of sections.")
     made: list[Stage] = []
-    for number, changes in enumerate(listed):
-        where = f"config.stages.{number}" if config.get("stages") else "config"
-        changes = dict(changes)
-        carry = changes.pop("carry", ["optimizer", "objective"])
-        for name in carry:
-            if name not in ("optimizer", "objective"):
-                raise InputError(f"{where}.carry: no '{name}'; it takes 'optimizer', 'objective'.")
+    for number, changes in enumerate(listed or [{}]):
+        names.known(changes, [*_KEYS, "carry"], f"config.stages.{number}")
         start = made[-1].stop if made else 0
-        current = settings(_merge(base, changes), where)
+        try:
+            current = settings(_merge(base, {k: v for k, v in changes.items() if k != "carry"}))
+            carry = changes.get("carry", ["optimizer", "objective"])
+            if not fits(carry, list[Literal["optimizer", "objective"]]):
+                raise InputError(f"carry: {names.short(carry)} should list some of {_CARRIED}.")
+        except InputError as error:
+            raise InputError(f"Stage {number}: {error}" if listed else str(error)) from error
         made.append(Stage(number, start, start + current.steps, carry, current))
     return made
 
@@ -135,31 +146,48 @@ def _merge(old: Any, new: Any) -> Any:
     return {**old, **{key: _merge(old.get(key), value) for key, value in new.items()}}
 
 
-def settings(config: dict[str, Any], where: str = "config") -> Settings:
+def settings(config: dict[str, Any]) -> Settings:
     """The checked top level of a config; everything that can be checked without data is."""
     for key, part in (("eval", Evaluation), ("checkpoint", Saving)):
-        if isinstance(config.get(key), dict):
-            config = {**config, key: names.call(part, config[key], f"{where}.{key}")}
-    made: Settings = names.call(Settings, config, where)
-    for key in ("steps", "batch_size", "embed_dim", "log_every", "threads"):
-        if not isinstance(getattr(made, key), int) or getattr(made, key) < 1:
-            raise InputError(
-                f"{where}.{key}: {getattr(made, key)!r} is not a whole number above 0."
-            )
+        section, where = config.get(key, {}), f"config.{key}"
+        if not isinstance(section, dict):
+            raise InputError(f"{where}: {names.short(section)} should be a section.")
+        config = {**config, key: names.call(part, section, where)}
+    made: Settings = names.call(Settings, config, "config")
+    counts = {
+        **{key: getattr(made, key) for key in _COUNTS},
+        "eval.every": made.eval.every,
+        "eval.batch_size": made.eval.batch_size,
+        "checkpoint.every": made.checkpoint.every,
+        "checkpoint.keep": made.checkpoint.keep,
+    }
+    for key, count in counts.items():
+        if count is not None and count < 1:
+            raise InputError(f"config.{key}: {count} should be 1 or more.")
+    if made.seed < 0:
+        raise InputError(f"config.seed: {made.seed} should be 0 or more.")
+    if made.ema is not None and not 0 <= made.ema < 1:
+        raise InputError(f"config.ema: {made.ema} should be at least 0 and less than 1, or None.")
     if set(made.towers) != set(made.transforms):
         raise InputError(
-            f"{where}: there are towers for {sorted(made.towers)} but transforms for "
+            f"config: there are towers for {sorted(made.towers)} but transforms for "
             f"{sorted(made.transforms)}; each modality needs both."
         )
-    if "objective" in made.towers or "present" in made.towers:
-        raise InputError(f"{where}.towers: a modality cannot be called 'objective' or 'present'.")
+    for modality in made.towers:
+        if modality in _TAKEN:
+            raise InputError(f"config.towers: no modality can be called '{modality}'; rename it.")
     build_towers(made)
     build_objective(made)
+    optimizers.find(_name(made.optimizer, "config.optimizer"), made.optimizer)
     build_schedule(made)
     build_evaluators(made)
-    find_source(made)
-    for modality, section in _transform_sections(made):
-        find_transform(section, f"config.transforms.{modality}")
+    found = find_source(made)
+    _check_split(found, made.source.get("split"), "config.source.split: ")
+    for i, split in enumerate(made.eval.splits):
+        _check_split(found, split, f"config.eval.splits.{i}: ")
+    for modality, sections in made.transforms.items():
+        for i, section in enumerate(sections):
+            find_transform(section, f"config.transforms.{modality}.{i}")
     return made
 
 
@@ -196,7 +224,8 @@ def build_objective(settings: Settings) -> Objective:
 def build_schedule(settings: Settings) -> Callable[[Any], Any]:
     """Step in the stage -> learning rate."""
     section, where = settings.schedule, "config.schedule"
-    schedule = names.find("mmcl.schedules", _name(section, where), f"{where}.name")
+    name = _name(section, where)
+    schedule = names.find("mmcl.schedules", name, f"{where}.name", takes="steps")
     return names.call(schedule, section, where, steps=settings.steps)
 
 
@@ -225,43 +254,54 @@ def open_source(settings: Settings, split: str | None = None) -> Source:
     """The source of training, or another split of it (which may prepare its data first).
 
     Raises:
-        InputError: there is no such split.
+        InputError: there is no such split, or its records lack what the config reads of them.
     """
     found = find_source(settings)
     section = settings.source if split is None else {**settings.source, "split": split}
-    offered = getattr(found, "splits", ())
-    if offered and section.get("split") not in offered:
-        where = "config.source.split" if split is None else "config.eval.splits"
-        asked = str(section.get("split"))
-        raise InputError(f"{where}: no '{asked}'.{names.nearest(asked, offered)}")
-    return names.call(found, section, "config.source")
+    _check_split(found, section.get("split"), "")
+    source: Source = names.call(found, section, "config.source")
+    if not len(source):
+        raise InputError(f"config.source: there are no records in '{section.get('split')}'.")
+    record = source[0]
+    for modality in settings.towers:
+        if modality not in record:
+            near = names.nearest(modality, set(record) - {"id", *source.label_names})
+            raise InputError(f"config.towers: the records have no modality '{modality}'.{near}")
+    label = getattr(build_objective(settings), "positives", None)
+    if label is not None and label not in record:
+        near = names.nearest(label, source.label_names)
+        raise InputError(f"config.objective.positives: the records have no '{label}'.{near}")
+    return source
+
+
+def _check_split(source: type, split: str | None, where: str) -> None:
+    offered = getattr(source, "splits", ())
+    if offered and split not in offered:
+        raise InputError(f"{where}There is no split '{split}'.{names.nearest(str(split), offered)}")
 
 
 def build_pipeline(settings: Settings, source: Source) -> Pipeline:
     """The transforms of every modality; those that ask for `folder` get the source's."""
     made: dict[str, list[Any]] = {modality: [] for modality in settings.transforms}
-    for modality, section in _transform_sections(settings):
-        transform = find_transform(section, f"config.transforms.{modality}")
-        options = {key: value for key, value in section.items() if key != "name"}
-        if "folder" in inspect.signature(transform).parameters:
-            options = {"folder": getattr(source, "folder", None), **options}
-        made[modality].append(functools.partial(transform, **options))
+    for modality, sections in settings.transforms.items():
+        for i, section in enumerate(sections):
+            transform = find_transform(section, f"config.transforms.{modality}.{i}")
+            options = {key: value for key, value in section.items() if key != "name"}
+            if "folder" in inspect.signature(transform).parameters:
+                options["folder"] = getattr(source, "folder", None)
+            made[modality].append(functools.partial(transform, **options))
     return Pipeline(made)
 
 
 def find_transform(section: Section, where: str) -> Callable[..., Any]:
     """The function that a section of `config.transforms` names, its options checked."""
     name = _name(section, where)
-    found = names.find("data_pipelines.transforms", name, where)
-    names.check(found, section, f"{where} ({name})", given=("value", "rng", "train", "folder"))
+    found = names.find("data_pipelines.transforms", name, f"{where}.name", takes="value")
+    names.check(found, section, where, given=("value", "rng", "train", "folder"))
     return found
-
-
-def _transform_sections(settings: Settings) -> list[tuple[str, Section]]:
-    return [(m, section) for m, sections in settings.transforms.items() for section in sections]
 
 
 def _name(section: Any, where: str) -> str:
     if not isinstance(section, dict) or not isinstance(section.get("name"), str):
-        raise InputError(f"{where}: is {section!r}; it must be a section with a 'name'.")
+        raise InputError(f"{where}: {names.short(section)} should be a section with a 'name'.")
     return section["name"]

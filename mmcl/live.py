@@ -4,6 +4,8 @@ import time
 from typing import Any
 
 from rich.console import Console
+from rich.constrain import Constrain
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
@@ -16,24 +18,30 @@ class LiveLine:
         self._bar = Progress(
             TextColumn("step"),
             MofNCompleteColumn(),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=None),  # what the numbers leave
             TextColumn("{task.fields[numbers]}"),
             TextColumn("ETA"),
-            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            TimeRemainingColumn(compact=True),
             console=console,
-            disable=not console.is_terminal,
+            expand=True,
             speed_estimate_period=60,
+        )
+        self._live = Live(
+            console=console,
+            get_renderable=lambda: Constrain(self._bar, console.width - 3),  # leaves room for a ^C
+            refresh_per_second=10,
         )
         self._task = self._bar.add_task(
             "train", total=steps, completed=step, numbers="compiling ..."
         )
 
     def __enter__(self) -> "LiveLine":
-        self._bar.start()
+        if self._console.is_terminal:
+            self._live.start()
         return self
 
     def __exit__(self, *_: Any) -> None:
-        self._bar.stop()
+        self._live.stop()
 
     def step(self, step: int) -> None:
         self._bar.update(self._task, completed=step)
@@ -43,15 +51,21 @@ class LiveLine:
         numbers = f"loss {row['train/loss']:.3f}"
         if "train/logit_scale" in row:
             numbers += f"  scale {row['train/logit_scale']:.1f}"
-        numbers += f"  {row['train/examples_per_s']:.0f}/s"
+        numbers += f"  {row['train/examples_per_s']:,.0f} examples/s"
         self._bar.update(self._task, numbers=numbers)
         if not self._console.is_terminal:
             pace = (time.monotonic() - self._began) / max(row["step"] - self._first, 1)
             eta = f"ETA {pace * (self._steps - row['step']):.0f} s"
             self._console.print(f"step {row['step']}/{self._steps}  {numbers}  {eta}")
-        recalls = {
-            k: v for k, v in row.items() if k.startswith("eval/") and k.endswith("recall@10")
-        }
-        if recalls:
-            text = "  ".join(f"{k[5:-10]} {v:.3f}" for k, v in recalls.items())
-            self._console.print(f"  step {row['step']}: recall@10  {text}")
+        for split, recalls in _recalls(row).items():
+            self._console.print(f"  step {row['step']}  {split}: recall@10 {', '.join(recalls)}")
+
+
+def _recalls(row: dict[str, Any]) -> dict[str, list[str]]:
+    """What is worth a line on the way, by split: `text_to_image 0.483`."""
+    found: dict[str, list[str]] = {}
+    for key, value in row.items():
+        match key.split("/"):
+            case ["eval", split, task, "recall@10"]:
+                found.setdefault(split, []).append(f"{task} {value:.3f}")
+    return found

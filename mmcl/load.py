@@ -12,6 +12,7 @@ from mmcl import experiment, workdir
 from mmcl.built_stage import build
 from mmcl.checkpoint import Checkpoints
 from mmcl.model import Model
+from mmcl.names import nearest
 
 
 class Run(NamedTuple):
@@ -27,10 +28,21 @@ def load(folder: Path, mesh: Mesh) -> Run:
         InputError: the folder holds no run, or the run has no checkpoint.
     """
     if not folder.is_dir():
-        raise InputError(f"There is no run '{folder}'. Give the folder that `mmcl train` printed.")
+        runs = [str(file.parent) for file in folder.parent.glob("*/config.json")]
+        near = nearest(str(folder), runs) or " Give the folder that `mmcl train` printed."
+        raise InputError(f"There is no run '{folder}'.{near}")
     written = configs.read(folder)
-    configs.importable(written["experiment"])
-    stages = experiment.stages(written["config"])
+    file = Path(written.get("file") or written["experiment"])
+    configs.importable(file)
+    try:
+        stages = experiment.stages(written["config"])
+    except InputError as error:
+        if file.is_file():
+            raise
+        raise InputError(
+            f"{error} {folder} was trained with {file}, which is gone: put it back, with the "
+            "modules beside it."
+        ) from error
     step = workdir.newest_step(folder)
     if not step:
         raise InputError(f"{folder} has no checkpoint yet; `mmcl train` writes them.")

@@ -1,32 +1,44 @@
 """metrics.jsonl and TensorBoard events of a run."""
 
 import json
+import logging
+import math
 from pathlib import Path
 from typing import Any
 
 from tensorboardX import SummaryWriter
+
+logging.getLogger("tensorboardX").setLevel(logging.ERROR)  # it speaks of every NaN
+
+_NOT_FINITE = ("NaN", "Infinity", "-Infinity")
 
 
 class MetricsLog:
     """One flat JSON object a step, and the same numbers as TensorBoard events.
 
     After a kill the file may be ahead of the restored checkpoint: it is cut back to `step`, so that
-    each step occurs once.
+    each step occurs once. JSON has no NaN and no infinity: those are the strings "NaN", "Infinity"
+    and "-Infinity", which `read` turns back into numbers.
     """
 
     def __init__(self, workdir: Path, step: int):
         self._path = workdir / "metrics.jsonl"
         kept = [row for row in read(workdir) if row["step"] <= step]
         temporary = self._path.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
-        temporary.rename(self._path)
+        temporary.write_text("".join(_line(row) for row in kept))
+        temporary.replace(self._path)
         self._file = self._path.open("a", buffering=1)
-        purge = step + 1 if step else None
-        self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=purge)
+        self._events = SummaryWriter(
+            str(workdir / "tensorboard"),
+            purge_step=step + 1,  # TensorBoard forgets what an earlier try logged after `step`
+            filename_suffix=f".{step}",
+            flush_secs=10,
+        )
 
     def write(self, row: dict[str, Any]) -> None:
-        """`row` has `step` and numbers by name."""
-        self._file.write(json.dumps(row) + "\n")
+        """`row` has `step`, numbers by name (of any library), and what else JSON can hold."""
+        row = {name: x.item() if hasattr(x, "item") else x for name, x in row.items()}
+        self._file.write(_line(row))
         for name, value in row.items():
             if name != "step" and isinstance(value, int | float) and not isinstance(value, bool):
                 self._events.add_scalar(name, value, row["step"])
@@ -42,7 +54,17 @@ def read(workdir: Path) -> list[dict[str, Any]]:
     rows = []
     for line in path.read_text().splitlines() if path.is_file() else []:
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except json.JSONDecodeError:
             break
+        rows.append({name: float(x) if x in _NOT_FINITE else x for name, x in row.items()})
     return rows
+
+
+def _line(row: dict[str, Any]) -> str:
+    """What JSON has no word for stands as the string that Python writes for it."""
+    finite = {
+        name: json.dumps(x) if isinstance(x, float) and not math.isfinite(x) else x
+        for name, x in row.items()
+    }
+    return json.dumps(finite, allow_nan=False) + "\n"

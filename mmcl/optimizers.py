@@ -14,11 +14,10 @@ Parameters are named by their path, `image/blocks_0/attention/query/kernel`; a r
 that name. Trained parameters and all state are float32, whatever the model computes in.
 """
 
-import inspect
 import math
 import os.path
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import Any
 
@@ -158,6 +157,21 @@ def sgd(
     return optax.chain(optax.trace(momentum, nesterov) if momentum else optax.identity(), decayed)
 
 
+def find(name: str, options: Mapping[str, Any]) -> Callable[..., optax.GradientTransformation]:
+    """The optimiser of that name, for which `options` may be given: hyperparameters, or what `make`
+    takes.
+
+    Raises:
+        InputError: an unknown name or key, or a value of another type.
+    """
+    found = names.find(__name__, name, "config.optimizer.name", takes="decayed")
+    if list(names.parameters(found))[:1] != ["decayed"]:
+        raise InputError(f"config.optimizer.name: '{name}' is not a function (decayed, *, ...).")
+    given, ours = ("decayed", "params", "hyper"), names.parameters(make)
+    names.check(found, options, "config.optimizer", given, also=ours)
+    return found
+
+
 def make(
     params: Tree,
     *,
@@ -193,8 +207,7 @@ def make(
         InputError: an unknown name or key, a regex that matches nothing or is none, a number out of
             range, or a trained parameter in less than float32.
     """
-    optimizer = names.find(__name__, name, "config.optimizer.name")
-    _check_keys(optimizer, name, hyper)
+    optimizer = find(name, hyper)
     if not 0 <= weight_decay < math.inf:
         raise InputError(f"config.optimizer.weight_decay: {weight_decay} should be 0 or more.")
     if clip_norm is not None and not clip_norm > 0:
@@ -301,17 +314,6 @@ def _layers_above(chosen: Sequence[str], regex: str) -> dict[str, int]:
         return depth[path] + 1 if before and (shared[path] or not path) else 0
 
     return {name: layers(name) for name in chosen}
-
-
-def _check_keys(optimizer: Callable[..., Any], name: str, hyper: dict[str, Any]) -> None:
-    is_function = inspect.isfunction(optimizer)
-    offered = list(inspect.signature(optimizer).parameters) if is_function else []
-    if offered[:1] != ["decayed"]:
-        raise InputError(f"config.optimizer.name: '{name}' is not a function (decayed, *, ...).")
-    known = {*offered, *inspect.signature(make).parameters} - {"decayed", "params", "hyper"}
-    for key in hyper:
-        if key not in known:
-            raise InputError(f"config.optimizer.{key}: unknown key.{names.nearest(key, known)}")
 
 
 def _check_precision(params: Tree, is_frozen: Tree) -> None:

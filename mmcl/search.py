@@ -27,7 +27,7 @@ def search(
         among: modality that is searched; None: the first other one.
 
     Raises:
-        InputError: no such modality.
+        InputError: no such modality, or one whose tower reads no text.
     """
     towers = list(model.settings.towers)
     query = query or ("text" if "text" in towers else towers[0])
@@ -35,8 +35,10 @@ def search(
     for modality in (query, among):
         if modality not in towers:
             raise InputError(f"This run has no modality '{modality}'.{nearest(modality, towers)}")
+    source = experiment.open_source(model.settings)
+    if isinstance(source[0][query], np.ndarray):
+        raise InputError(f"'{query}' is no text; name the modality that reads it with --from.")
     z_D = model.encode(query, [text])[0]
-    source = experiment.find_source(model.settings)
     hits: list[Hit] = []
     for split in getattr(source, "splits", [model.settings.source.get("split")]):
         embedded = model.embed(split, [among])

@@ -14,22 +14,32 @@ def check(workdir: Path, experiment: str, config: dict[str, Any]) -> None:
     Raises:
         InputError: it cannot be written, or belongs to something else.
     """
-    if workdir.exists() and not workdir.is_dir():
-        raise InputError(f"The workdir {workdir} is a file; give a folder with --workdir.")
-    parent = next(p for p in (workdir.absolute(), *workdir.absolute().parents) if p.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise InputError(f"Cannot write in {parent}; give another folder with --workdir.")
+    writable(workdir, "--workdir")
     if not workdir.is_dir() or not any(workdir.iterdir()):
         return
     if not (workdir / "config.json").is_file():
         raise InputError(f"{workdir} holds files but no run; give an empty folder with --workdir.")
-    changed = configs.differences(configs.read(workdir)["config"], config)
+    written = configs.read(workdir)
+    changed = configs.differences(written["config"], config)
     if changed:
         more = f" (and {len(changed) - 4} more)" if len(changed) > 4 else ""
         raise InputError(
-            f"{workdir} holds a run of {configs.read(workdir)['experiment']} with another config: "
+            f"{workdir} holds a run of {written['experiment']} with another config: "
             f"{'; '.join(changed[:4])}{more}. Give another --workdir, or the old values."
         )
+
+
+def writable(folder: Path, option: str) -> None:
+    """The folder can be written, or made; nothing is.
+
+    Raises:
+        InputError: it cannot; the message names the option that gives another.
+    """
+    there = next(p for p in (folder.absolute(), *folder.absolute().parents) if os.path.exists(p))
+    if not there.is_dir():
+        raise InputError(f"{there} is a file, not a folder; give another place with {option}.")
+    if not os.access(there, os.R_OK | os.W_OK | os.X_OK):
+        raise InputError(f"{there} cannot be written; give another place with {option}.")
 
 
 def newest_step(workdir: Path) -> int:
@@ -40,7 +50,15 @@ def newest_step(workdir: Path) -> int:
 
 
 def create(workdir: Path, experiment: str, config: dict[str, Any]) -> None:
-    """Make the folder, with the resolved config in it."""
-    workdir.mkdir(parents=True, exist_ok=True)
-    if not (workdir / "config.json").is_file():
+    """Make the folder, with the resolved config in it.
+
+    Raises:
+        InputError: the disk does not take it.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
         configs.write(workdir, experiment, config)
+    except OSError as error:
+        raise InputError(
+            f"{workdir} cannot be written ({error.strerror}); give another place with --workdir."
+        ) from error

@@ -76,7 +76,7 @@ class Source:
         return self._length
 
     def __getitem__(self, index: int) -> dict:
-        if not 0 <= index < self._length:
+        if index >= self._length:
             raise IndexError(f"record {index} of {self._length}")
         return self._records[index]
 
@@ -97,9 +97,8 @@ def composition(formula: str) -> str:
 
     "C20H18NO4+" -> "C20H18N1O4", "CDCl3" -> "C1Cl3H1", "H4O3[15N]2" -> "H4N2O3".
     """
-    neutral = re.sub(r"[+-]\d*$", "", re.sub(r"\[\d+([A-Z][a-z]?)\]", r"\1", formula))
     count: Counter[str] = Counter()
-    for element, number in re.findall(r"([A-Z][a-z]?)(\d*)", neutral):
+    for element, number in re.findall(r"([A-Z][a-z]?)\]?(\d*)", formula):
         count["H" if element in ("D", "T") else element] += int(number or 1)
     return "".join(f"{element}{number}" for element, number in sorted(count.items()))
 

@@ -5,10 +5,11 @@ Every transform is a function `f(value, *, rng, train, **options) -> value`; `va
 """
 
 import math
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
+
+LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601: how bright red, green and blue look
 
 
 def affine(
@@ -22,10 +23,18 @@ def affine(
     shift: float = 0.08,
     flip: float = 0.0,
 ) -> np.ndarray:
-    """Rotate, zoom, stretch, shift (a share of the width) and mirror, at random in training."""
+    """Rotate, zoom, stretch, shift and mirror, at random in training; what comes in is transparent.
+
+    Args:
+        degrees: the most that it turns, either way.
+        zoom: the least and the most that it grows.
+        stretch: the most that it grows in one direction and shrinks in the other.
+        shift: the farthest that it moves, as shares of width and height.
+        flip: how probable it is that left and right change places.
+    """
     if not train:
         return value
-    size = value.shape[0]
+    picture = Image.fromarray(value)
     angle = math.radians(rng.uniform(-degrees, degrees))
     scale = rng.uniform(*zoom)
     aspect = math.exp(rng.uniform(-math.log(stretch), math.log(stretch)))
@@ -35,14 +44,15 @@ def affine(
     cos, sin = math.cos(angle), math.sin(angle)
     a, b = cos / x_scale, sin / x_scale  # from the new pixel back to the old one
     d, e = -sin / y_scale, cos / y_scale
-    middle = size / 2
-    x, y = middle + rng.uniform(-shift, shift, 2) * size
-    matrix = (a, b, middle - a * x - b * y, d, e, middle - d * x - e * y)
-    picture = Image.fromarray(value, "RGBA" if value.shape[2] == 4 else "RGB")
-    moved = picture.transform(
-        picture.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR
+    x_middle, y_middle = picture.width / 2, picture.height / 2
+    x = x_middle + rng.uniform(-shift, shift) * picture.width
+    y = y_middle + rng.uniform(-shift, shift) * picture.height
+    matrix = (a, b, x_middle - a * x - b * y, d, e, y_middle - d * x - e * y)
+    if matrix == (1, 0, 0, 0, 1, 0):
+        return value  # the way through premultiplied colours would round them
+    return np.asarray(
+        picture.transform(picture.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
     )
-    return np.asarray(moved)
 
 
 def composite(
@@ -53,12 +63,13 @@ def composite(
     colour: float = 0.0,
 ) -> np.ndarray:
     """Lay the picture on white; in training, with probability `colour`, on a random colour."""
-    background = np.full(3, 255.0, np.float32)
+    ground = (255, 255, 255)
     if train and rng.random() < colour:
-        background = rng.uniform(0, 255, 3).astype(np.float32)
-    rgb = value[..., :3].astype(np.float32)
-    alpha = value[..., 3:].astype(np.float32) / 255
-    return (rgb * alpha + background * (1 - alpha) + 0.5).astype(np.uint8)
+        ground = tuple(rng.integers(256, size=3).tolist())
+    picture = Image.fromarray(value)
+    laid = Image.new("RGB", picture.size, ground)
+    laid.paste(picture, mask=picture)
+    return np.asarray(laid)
 
 
 def jitter(
@@ -71,20 +82,24 @@ def jitter(
     saturation: float = 0.4,
     channels: float = 0.0,
 ) -> np.ndarray:
-    """Change brightness, contrast and saturation by up to these shares; with probability
-    `channels` also permute the colour channels.
+    """Change saturation, contrast and brightness by up to these shares; before that, with
+    probability `channels`, permute the colour channels.
+
+    Saturation scales the distance of a colour from its grey, contrast that from the mean grey of
+    the picture, brightness that from black: all together one affine map of colours.
     """
     if not train:
         return value
-    rgb = value.astype(np.float32)
-    if rng.random() < channels:
-        rgb = rgb[..., rng.permutation(3)]
-    grey = rgb @ np.array([0.299, 0.587, 0.114], np.float32)
-    rgb = grey[..., None] + (rgb - grey[..., None]) * rng.uniform(1 - saturation, 1 + saturation)
-    mean = grey.mean()
-    rgb = mean + (rgb - mean) * rng.uniform(1 - contrast, 1 + contrast)
-    rgb = rgb * rng.uniform(1 - brightness, 1 + brightness)
-    return np.clip(rgb + 0.5, 0, 255).astype(np.uint8)
+    order = rng.permutation(3) if rng.random() < channels else np.arange(3)
+    bright, contrasted, saturated = (
+        1 + rng.uniform(-most, most) for most in (brightness, contrast, saturation)
+    )
+    mean_grey = LUMA @ np.einsum("hwc->c", value, dtype=np.int64)[order] / value[..., 0].size
+    colours = np.empty((3, 4))
+    colours[:, order] = saturated * np.eye(3) + (1 - saturated) * LUMA
+    colours[:, :3] *= bright * contrasted
+    colours[:, 3] = bright * (1 - contrasted) * mean_grey
+    return np.asarray(Image.fromarray(value).convert("RGB", colours.ravel().tolist()))
 
 
 def sketch(
@@ -96,18 +111,20 @@ def sketch(
     outline: float = 0.1,
     invert: float = 0.0,
 ) -> np.ndarray:
-    """Take colour away in training: with these probabilities grey, only the edges, or inverted.
+    """Take colour away in training: with probability `grey` all of it, with `outline` all but dark
+    edges on white; then swap dark and light with probability `invert`.
 
     A model that shall know the drawings of an artist who uses no colour must not live on colour.
     """
     if not train:
         return value
-    picture: Any = Image.fromarray(value)
+    picture = Image.fromarray(value)
     choice = rng.random()
     if choice < grey:
         picture = ImageOps.grayscale(picture).convert("RGB")
     elif choice < grey + outline:
         edges = ImageOps.grayscale(picture).filter(ImageFilter.FIND_EDGES)
+        edges = ImageOps.expand(ImageOps.crop(edges, 1), 1)  # the filter leaves the rim as it was
         picture = ImageOps.invert(ImageOps.autocontrast(edges)).convert("RGB")
     if rng.random() < invert:
         picture = ImageOps.invert(picture)

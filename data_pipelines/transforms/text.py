@@ -23,12 +23,17 @@ def choose(
 ) -> str:
     """One caption of many (a plain string is its own only one).
 
-    In evaluation the first caption of the first language. In training a caption of the first
-    language with probability `share`, else one of another of `languages`, each as likely.
+    In evaluation the first caption of the first of `languages` that has some. In training a caption
+    of that language with probability `share`, else one of another of `languages`, each as likely.
+
+    Raises:
+        InputError: there is no caption in any of `languages`.
     """
     if isinstance(value, str):
         return value
-    first, *others = languages
+    first, *others = [language for language in languages if value.get(language)] or [None]
+    if first is None:
+        raise InputError(f"no caption in {', '.join(languages)}; there is {', '.join(value)}.")
     if not train:
         return value[first][0]
     language = first
@@ -53,17 +58,20 @@ def tokenize(
     *,
     rng: np.random.Generator,
     train: bool,
-    folder: Path,
+    folder: Path | None,
     vocab_size: int,
     length: int,
     vocabulary: str = "tokenizer.json",
 ) -> dict[str, Any]:
     """Token ids of `vocabulary`, a file in the source's folder, cut or padded with 0 to `length`.
 
+    Returns:
+        `value` (L,) int32 in [0, vocab_size), `mask` (L,) bool, `raw` the string.
+
     Raises:
-        InputError: the vocabulary has more pieces than the tower's `vocab_size`.
+        InputError: there is no vocabulary, or it has more pieces than the tower's `vocab_size`.
     """
-    encoder = tokenizer.load(folder / vocabulary)
+    encoder = tokenizer.load((folder or Path()) / vocabulary)
     if encoder.get_vocab_size() > vocab_size:
         raise InputError(
             f"{vocabulary} has {encoder.get_vocab_size()} pieces: raise vocab_size={vocab_size}."

@@ -1,8 +1,9 @@
-"""A small residual network over oriented edges: what is drawn counts, not how it is coloured.
+"""A small residual network over oriented edges and colour contrasts.
 
 The first layer is fixed: how strong the edges of each of `orientations` directions are in each
 cell, as in histograms of oriented gradients (Dalal and Triggs 2005). A filled shape, its outline and its
-negative then look nearly alike, so that few examples of few styles go a long way. Residual blocks
+negative then look nearly alike, so that few examples of few styles go a long way. Beside them stand
+the two colour contrasts of each cell, which are zero in a drawing without colour. Residual blocks
 with group norm follow (He et al. 2016; Wu and He 2018; no example sees another), and a dense layer
 over all places: icons are centred, so where a thing is says what it is.
 """
@@ -31,7 +32,8 @@ class Tower(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: Mapping[str, jax.Array], *, train: bool = False) -> Embedding:
-        x_BxHxWxC = oriented_edges(inputs["value"], self.orientations, self.cell)
+        edges = oriented_edges(inputs["value"], self.orientations, self.cell)
+        x_BxHxWxC = jnp.concatenate([edges, contrasts(inputs["value"], self.cell)], axis=-1)
         for i, width in enumerate(self.widths):
             x_BxHxWxC = nn.Conv(width, (3, 3), strides=2, name=f"down_{i}")(x_BxHxWxC)
             for j in range(self.depth):
@@ -78,3 +80,10 @@ def oriented_edges(x_BxHxWxC: jax.Array, orientations: int, cell: int) -> jax.Ar
     cells = nn.avg_pool(edge_BxHxWxK, (cell, cell), (cell, cell))
     cells = jnp.sqrt(cells + 1e-4) - 1e-2
     return cells * jax.lax.rsqrt((cells**2).mean(axis=(1, 2, 3), keepdims=True) + 1e-4)
+
+
+def contrasts(x_BxHxWxC: jax.Array, cell: int) -> jax.Array:
+    """Red against green and yellow against blue, the mean of each cell: (B, H / cell, W / cell, 2)."""
+    red, green, blue = jnp.moveaxis(x_BxHxWxC, -1, 0)
+    opponents = jnp.stack([red - green, (red + green) / 2 - blue], axis=-1)
+    return nn.avg_pool(opponents, (cell, cell), (cell, cell))

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 from einops import rearrange
 
+from data_pipelines.errors import InputError
 from mmcl.models.embedding import Embedding
 from mmcl.models.transformer import Encoder, masked_mean, positions
 
@@ -25,6 +26,12 @@ class Tower(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: Mapping[str, jax.Array], *, train: bool = False) -> Embedding:
+        height, width = inputs["value"].shape[1:3]
+        if height % self.patch or width % self.patch:
+            raise InputError(
+                f"Patches of {self.patch} pixels do not tile pictures of {height} × {width}: "
+                "change the tower's patch or the pictures' size."
+            )
         x_BxTxP = rearrange(
             inputs["value"], "b (h p) (w q) c -> b (h w) (p q c)", p=self.patch, q=self.patch
         )

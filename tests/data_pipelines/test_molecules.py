@@ -154,7 +154,7 @@ def test_held_out_fills_up_and_depends_on_nothing_else(molecules, number):
 def test_held_out_is_drawn_for_good_and_by_chance():
     formulas = [f"C{i}" for i in range(1000)]
     chosen = held_out(Counter(formulas), 100)
-    assert sorted(chosen)[:4] == ["C109", "C110", "C125", "C140"]
+    assert sorted(chosen)[:4] == ["C109", "C118", "C125", "C140"]
     assert 400 < np.mean([int(name[1:]) for name in chosen]) < 600
 
 

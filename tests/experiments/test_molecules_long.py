@@ -23,4 +23,4 @@ def test_unseen_molecules_are_found_both_ways(tmp_path):
     for way in ("name_to_smiles", "smiles_to_name"):
         task = f"eval/unseen_formula/{way}"
         assert last[f"{task}/queries"] == last[f"{task}/gallery"] == 2000
-        assert last[f"{task}/recall@1"] > 0.83  # measured: 0.865 both ways
+        assert last[f"{task}/recall@1"] > 0.83  # measured: 0.864 and 0.873

@@ -146,15 +146,19 @@ def test_a_finished_run_is_not_trained_again(
 
 
 def test_eight_devices_equal_one(
-    straight: Path, tmp_path: Path, tiny_config: dict[str, Any]
+    tmp_path: Path, tiny_config: dict[str, Any], one_device: Mesh
 ) -> None:
-    tiny_config["eval"] = {"splits": []}
+    """Plain gradient steps: Adam would blow rounding up where a gradient is nearly zero."""
+    tiny_config |= {"eval": {"splits": []}, "ema": None, "checkpoint": {}, "steps": 4}
+    tiny_config["optimizer"] = {"name": "sgd", "momentum": 0.0, "clip_norm": 1.0}
+    tiny_config["schedule"] = {"name": "constant", "peak": 0.5}
     eight = run(tiny_config, tmp_path / "eight", data_mesh())
-    one = rows(straight)
+    one = run(tiny_config, tmp_path / "one", one_device)
     for a, b in zip(eight, one, strict=True):
-        assert abs(a["train/loss"] - b["train/loss"]) <= 1e-6 * max(1, b["train/loss"]) * b["step"]
-    for x, y in zip(params(tmp_path / "eight", data_mesh()), params(straight, data_mesh())):
-        assert np.abs(x - y).max() <= 2e-4 * np.abs(y).max()
+        for key in ("train/loss", "train/grad_norm/image", "train/grad_norm/text"):
+            assert abs(a[key] - b[key]) <= 2e-5 * abs(b[key]), (a["step"], key)
+    for x, y in zip(params(tmp_path / "eight", data_mesh()), params(tmp_path / "one", one_device)):
+        assert np.abs(x - y).max() <= 2e-5 * np.abs(y).max()
 
 
 def test_stages_hand_on_the_towers(

@@ -1,0 +1,39 @@
+"""What the README shows works as it stands there."""
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jax.sharding import Mesh
+from rich.console import Console
+
+from mmcl import metrics_log
+from mmcl.train import train
+
+README = (Path(__file__).resolve().parent.parent / "README.md").read_text()
+
+
+def test_the_flax_module_trains(
+    tmp_path: Path,
+    tiny_config: dict[str, Any],
+    one_device: Mesh,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The tower under "Plug in a flax module of your own", beside the experiment, by its name."""
+    section = README.partition("## Plug in a flax module of your own")[2]
+    (code,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    assert len(code.splitlines()) <= 15
+    (tmp_path / "my_towers.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "my_towers", raising=False)
+    tiny_config["towers"]["image"] = {"name": "my_towers", "width": 8}
+    tiny_config |= {"steps": 2, "eval": {"splits": []}, "checkpoint": {}}
+    train("mine.py", tiny_config, tmp_path / "run", Console(quiet=True), one_device)
+    assert [row["step"] for row in metrics_log.read(tmp_path / "run")] == [1, 2]
+
+
+def test_every_experiment_is_listed() -> None:
+    files = (Path(__file__).resolve().parent.parent / "experiments").glob("*.py")
+    assert all(f"`{file.name}`" in README for file in files)
