@@ -87,4 +87,4 @@ def _one_failure() -> Iterator[None]:
 
     sys.unraisablehook = hook
     yield
-    sys.unraisablehook = before
+    sys.unraisablehook = before  # not after a failure: the others may come late

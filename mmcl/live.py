@@ -6,7 +6,8 @@ from typing import Any
 from rich.console import Console
 from rich.constrain import Constrain
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 
 class LiveLine:
@@ -16,12 +17,11 @@ class LiveLine:
         self._console = console
         self._steps, self._first, self._began = steps, step, time.monotonic()
         self._bar = Progress(
-            TextColumn("step"),
-            MofNCompleteColumn(),
+            TextColumn("step {task.completed}/{task.total}"),
             BarColumn(bar_width=None),  # what the numbers leave
             TextColumn("{task.fields[numbers]}"),
             TextColumn("ETA"),
-            TimeRemainingColumn(compact=True),
+            TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True)),
             console=console,
             expand=True,
             speed_estimate_period=60,
@@ -31,9 +31,8 @@ class LiveLine:
             get_renderable=lambda: Constrain(self._bar, console.width - 3),  # leaves room for a ^C
             refresh_per_second=10,
         )
-        self._task = self._bar.add_task(
-            "train", total=steps, completed=step, numbers="compiling ..."
-        )
+        self._numbers = ""
+        self._task = self._bar.add_task("", total=steps, completed=step, numbers="compiling ...")
 
     def __enter__(self) -> "LiveLine":
         if self._console.is_terminal:
@@ -44,14 +43,15 @@ class LiveLine:
         self._live.stop()
 
     def step(self, step: int) -> None:
-        self._bar.update(self._task, completed=step)
+        self._bar.update(self._task, completed=step, numbers=self._numbers)
 
     def row(self, row: dict[str, Any]) -> None:
         """Show the newest numbers; evaluations stay on the screen above the line."""
         numbers = f"loss {row['train/loss']:.3f}"
         if "train/logit_scale" in row:
             numbers += f"  scale {row['train/logit_scale']:.1f}"
-        numbers += f"  {row['train/examples_per_s']:,.0f} examples/s"
+        numbers += f"  {row['train/examples_per_s']:,.0f} ex/s"
+        self._numbers = numbers
         self._bar.update(self._task, numbers=numbers)
         if not self._console.is_terminal:
             pace = (time.monotonic() - self._began) / max(row["step"] - self._first, 1)

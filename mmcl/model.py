@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from data_pipelines.pipeline import Pipeline
 from mmcl import experiment
-from mmcl.evals.embed import embed, encode_values, evaluate
+from mmcl.evals.embed import embed, encode_values, run_evaluators
 from mmcl.evals.embedded import Embedded
 from mmcl.experiment import Settings
 from mmcl.mesh import split_batch
@@ -54,4 +54,4 @@ class Model:
 
     def evaluate(self, embedded: Embedded) -> dict[str, float]:
         """What `config.eval.evaluators` say of an embedded split."""
-        return evaluate(experiment.build_evaluators(self.settings), embedded, self.encode)
+        return run_evaluators(experiment.build_evaluators(self.settings), embedded, self.encode)

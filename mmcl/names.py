@@ -49,7 +49,7 @@ def find(home: str, name: str, where: str, *, face: str = "", takes: str = "") -
     if found is None:
         with own_code(f"{where}: cannot import '{name}'"):
             found = _walk(name, root=name.partition(".")[0])
-    if isinstance(found, ModuleType) and face and hasattr(found, face):
+    if isinstance(found, ModuleType) and _has(found, face):
         found = getattr(found, face)
     if isinstance(found, ModuleType) and not found.__name__.startswith(home):
         bare = f"a module without a '{face}'" if face else "a module"
@@ -95,7 +95,7 @@ def _offered(home: str, face: str, takes: str) -> list[str]:
         with contextlib.suppress(ImportError):  # of a package that an extra would install
             modules[name] = importlib.import_module(f"{home}.{name}")
     if face:
-        return [name for name, module in modules.items() if hasattr(module, face)]
+        return [name for name, module in modules.items() if _has(module, face)]
     return [
         f"{name}.{key}".lstrip(".")
         for name, module in modules.items()
@@ -103,6 +103,11 @@ def _offered(home: str, face: str, takes: str) -> list[str]:
         if inspect.isfunction(value) and value.__module__ == module.__name__
         if not key.startswith("_") and takes in _keywords(value)
     ]
+
+
+def _has(module: ModuleType, face: str) -> bool:
+    """Whether the module has that, and not only says what it must look like."""
+    return face in vars(module) and not getattr(vars(module)[face], "_is_protocol", False)
 
 
 def known(keys: Iterable[str], offered: Iterable[str], where: str) -> None:

@@ -60,7 +60,17 @@ def test_nothing_else_stands_at_the_top() -> None:
 
 @pytest.mark.long
 def test_the_wheel_carries_the_experiments_and_no_tests(tmp_path: Path) -> None:
-    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "-q", "-w", str(tmp_path), str(ROOT)]
+    build = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "-q",
+        "-w",
+        str(tmp_path),
+        str(ROOT),
+    ]
     subprocess.run(build, check=True)
     (wheel,) = tmp_path.glob("*.whl")
     site = tmp_path / "site"

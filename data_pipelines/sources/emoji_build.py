@@ -87,14 +87,15 @@ def build(folder: Path) -> dict:
                 "subgroup": names["subgroup"].index(concept.subgroup),
                 "family": names["family"].index(concept.family),
                 "image": pictures[concept, artist],
-                "text": concept.text | {"keywords": concept.keywords},
+                "text": concept.text
+                | {"keywords": concept.keywords, "categories": concept.categories},
             }
             splits[split].append(record)
 
     for split in SPLITS:
         records.write(folder / f"{split}.arrayrecord", splits[split])
     captions = [caption for concept in seen for some in concept.text.values() for caption in some]
-    captions += [word for concept in seen for word in concept.keywords]
+    captions += [w for concept in seen for w in [*concept.keywords, *concept.categories]]
     tokenizer.train(captions, VOCAB_SIZE).save(str(folder / "tokenizer.json"))
     labels = {"names": names, "seen_concepts": len(seen)}
     (folder / "labels.json").write_text(json.dumps(labels, ensure_ascii=False), encoding="utf-8")

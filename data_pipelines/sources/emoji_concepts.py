@@ -52,6 +52,11 @@ class Concept:
         return self.text["en"][0]
 
     @property
+    def categories(self) -> list[str]:
+        """Group and subgroup as words: "animals & nature", "animal mammal"."""
+        return [self.group.casefold(), self.subgroup.replace("-", " ")]
+
+    @property
     def code(self) -> str:
         return "-".join(f"{ord(character):04X}" for character in self.characters)
 

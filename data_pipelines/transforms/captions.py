@@ -16,12 +16,14 @@ def describe(
     share: float = 1.0,
     keep: float = 0.5,
     nameless: float = 0.0,
+    categories: float = 0.0,
 ) -> str:
     """ "dog face: animal, pet, puppy": a name as `text.choose` picks it, and keywords behind it.
 
-    In evaluation all keywords in their order. In training each with probability `keep`, in random
-    order; where some are left, they stand without the name with probability `nameless`, so that a
-    word nobody has seen can still be understood by those beside it. A plain string stays as it is.
+    In evaluation all keywords in their order. In training each with probability `keep`, and of the
+    categories each with probability `categories`, in random order; where some are left, they stand
+    without the name with probability `nameless`, so that a word nobody has seen can still be
+    understood by those beside it. A plain string stays as it is.
     """
     name = text.choose(value, rng=rng, train=train, languages=languages, share=share)
     if isinstance(value, str):
@@ -29,6 +31,7 @@ def describe(
     words = list(value["keywords"])
     if train:
         words = [word for word in words if rng.random() < keep]
+        words += [word for word in value.get("categories", ()) if rng.random() < categories]
         words = [words[i] for i in rng.permutation(len(words))]
         if words and rng.random() < nameless:
             return ", ".join(words)

@@ -47,7 +47,8 @@ def affine(
     x_middle, y_middle = picture.width / 2, picture.height / 2
     x = x_middle + rng.uniform(-shift, shift) * picture.width
     y = y_middle + rng.uniform(-shift, shift) * picture.height
-    matrix = (a, b, x_middle - a * x - b * y, d, e, y_middle - d * x - e * y)
+    inverse = (a, b, x_middle - a * x - b * y, d, e, y_middle - d * x - e * y)
+    matrix = tuple(round(number, 9) for number in inverse)  # a right angle has a cosine of 0
     if matrix == (1, 0, 0, 0, 1, 0):
         return value  # the way through premultiplied colours would round them
     return np.asarray(

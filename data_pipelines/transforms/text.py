@@ -31,12 +31,12 @@ def choose(
     """
     if isinstance(value, str):
         return value
-    first, *others = [language for language in languages if value.get(language)] or [None]
-    if first is None:
+    spoken = [language for language in languages if value.get(language)]
+    if not spoken:
         raise InputError(f"no caption in {', '.join(languages)}; there is {', '.join(value)}.")
+    language, *others = spoken
     if not train:
-        return value[first][0]
-    language = first
+        return value[language][0]
     if others and rng.random() >= share:
         language = others[int(rng.integers(len(others)))]
     captions = value[language]

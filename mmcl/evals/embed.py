@@ -79,7 +79,7 @@ def encode_values(
     return np.concatenate(parts)
 
 
-def evaluate(
+def run_evaluators(
     evaluators: Iterable[Callable[..., dict[str, float]]],
     embedded: Embedded,
     encode: Callable[[str, Sequence[Any]], np.ndarray],

@@ -1,9 +1,9 @@
 """A small residual network over oriented edges and colour contrasts.
 
 The first layer is fixed: how strong the edges of each of `orientations` directions are in each
-cell, as in histograms of oriented gradients (Dalal and Triggs 2005). A filled shape, its outline and its
-negative then look nearly alike, so that few examples of few styles go a long way. Beside them stand
-the two colour contrasts of each cell, which are zero in a drawing without colour. Residual blocks
+cell, as in histograms of oriented gradients (Dalal and Triggs 2005). A filled shape, its outline
+and its negative then look nearly alike, so that few examples of few styles go a long way. Beside
+them stand the two colour contrasts of each cell, zero in a drawing without colour. Residual blocks
 with group norm follow (He et al. 2016; Wu and He 2018; no example sees another), and a dense layer
 over all places: icons are centred, so where a thing is says what it is.
 """
@@ -60,7 +60,8 @@ def oriented_edges(x_BxHxWxC: jax.Array, orientations: int, cell: int) -> jax.Ar
 
     With the brightness gradient (m, θ) of a pixel, θ modulo π, orientation k of n gets
     m · max(0, cos 2(θ − kπ/n))²; then the mean over the cell, a square root against strong edges,
-    and division by the picture's root mean square.
+    and division by the picture's root mean square. Small constants (1e-4 and 1e-6 under the
+    roots and fractions) keep all of it smooth where there is no edge.
 
     Returns:
         (B, H / cell, W / cell, orientations), the same for a picture and its negative.
@@ -83,7 +84,7 @@ def oriented_edges(x_BxHxWxC: jax.Array, orientations: int, cell: int) -> jax.Ar
 
 
 def contrasts(x_BxHxWxC: jax.Array, cell: int) -> jax.Array:
-    """Red against green and yellow against blue, the mean of each cell: (B, H / cell, W / cell, 2)."""
+    """Red against green, yellow against blue: each cell's mean, (B, H / cell, W / cell, 2)."""
     red, green, blue = jnp.moveaxis(x_BxHxWxC, -1, 0)
     opponents = jnp.stack([red - green, (red + green) / 2 - blue], axis=-1)
     return nn.avg_pool(opponents, (cell, cell), (cell, cell))

@@ -228,6 +228,17 @@ def test_aliases_are_words(found):
     assert text["🕥"] == ["ten-thirty"]
 
 
+def test_keywords_are_words_beside_the_name(found):
+    words = {concept.characters: concept.keywords for concept in found}
+    assert words["🦔"] == ["animal", "face", "nature", "spiny"]
+    assert "sad" in words["😢"] and "cry" not in words["😢"]  # "crying face" says it
+    for concept in found:
+        assert concept.keywords == sorted(set(concept.keywords))
+        assert all(re.fullmatch("[a-z ]{3,16}", word) for word in concept.keywords)
+    without = [concept.name for concept in found if not concept.keywords]
+    assert len(without) < 20
+
+
 def test_groups(found, label_names):
     of = {concept.characters: (concept.group, concept.subgroup) for concept in found}
     assert of["🐶"] == ("Animals & Nature", "animal-mammal")
@@ -304,7 +315,10 @@ def test_labels_are_those_of_the_concept(splits, label_names, found):
             assert label_names["concept"][record["concept"]] == of[code].name
             for label in ("group", "subgroup", "family"):
                 assert label_names[label][record[label]] == getattr(of[code], label)
-            assert record["text"] == of[code].text
+            assert record["text"] == of[code].text | {
+                "keywords": of[code].keywords,
+                "categories": [of[code].group.lower(), of[code].subgroup.replace("-", " ")],
+            }
 
 
 def test_no_unseen_concept_looks_like_a_seen_one(splits, label_names):
@@ -419,15 +433,21 @@ def test_the_vocabulary_is_of_train_alone(folder, splits):
     assert loaded.get_vocab_size() == 4096
     for record in splits["unseen_concept"]:
         for of in record["text"].values():
-            ids = loaded.encode(of[0]).ids
+            ids = loaded.encode(of[0]).ids if of else [tokenizer.BOS, 4, tokenizer.EOS]
             assert 3 <= len(ids) <= 64
             assert tokenizer.UNK not in ids
 
 
 def test_licences_lie_beside_the_data(folder):
     _, *parts = (folder / "ATTRIBUTION.md").read_text().replace("\n  ", " ").split("\n- ")
-    licences = ("CC BY-SA 4.0", "CC BY 4.0", "SIL Open Font License 1.1", "Unicode-3.0")
-    subjects = ("`openmoji`, `openmoji-line`", "`twemoji`", "`noto`", "Names and groups")
+    licences = ("CC BY-SA 4.0", "CC BY 4.0", "SIL Open Font License 1.1", "Unicode-3.0", "MIT")
+    subjects = (
+        "`openmoji`, `openmoji-line`",
+        "`twemoji`",
+        "`noto`",
+        "Names and groups",
+        "English keywords",
+    )
     for part, subject, licence in zip(parts, subjects, licences, strict=True):
         assert part.startswith(f"{subject}: ")
         assert f"Licence: {licence}" in part

@@ -1,0 +1,188 @@
+"""Checkpoints: what comes back is what was there when saving began, to the bit."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from data_pipelines.errors import InputError
+from mmcl.checkpoint import Checkpoints
+from mmcl.mesh import data_mesh, replicate
+from mmcl.state import TrainState
+from mmcl.workdir import newest_step
+
+
+def mesh(devices: int) -> Mesh:
+    return data_mesh(jax.devices()[:devices])
+
+
+def make_state(devices: int, seed: int = 0, width: int = 40) -> TrainState:
+    """A state with everything that one may hold, its table split over the devices."""
+    rng = np.random.default_rng(seed)
+    params = {
+        "image": {"kernel": rng.normal(size=(50, width)).astype(np.float32)},
+        "text": {"scale": jnp.asarray(rng.normal(size=7), jnp.bfloat16)},
+        "objective": {"logit_scale": np.float32(rng.normal())},
+    }
+    state = TrainState(
+        step=jnp.int32(seed),
+        params=params,
+        optimizer=optax.adamw(1e-3).init(params),
+        objective=None,
+        ema=None,
+        key=jax.random.key(seed),
+    )
+    table = jnp.asarray(rng.integers(0, 99, (64, 3)), jnp.int8)
+    split = NamedSharding(mesh(devices), PartitionSpec("data"))
+    placed: TrainState = replicate(state, mesh(devices))
+    return placed._replace(objective={"seen": jax.device_put(table, split)})
+
+
+def bits(tree: Any) -> list[np.ndarray]:
+    """Copies of all leaves as bytes."""
+
+    def leaf(x: jax.Array) -> np.ndarray:
+        x = jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
+        return np.array(x, copy=True).reshape(-1).view(np.uint8)
+
+    return [leaf(x) for x in jax.tree.leaves(tree)]
+
+
+def layout(tree: Any) -> Any:
+    return jax.tree.map(lambda x: (x.shape, x.dtype, x.sharding), tree)
+
+
+def assert_same_bits(a: list[np.ndarray], b: list[np.ndarray]) -> None:
+    for x, y in zip(a, b, strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workdir with checkpoints of steps 2 and 4, written on eight devices."""
+    folder = tmp_path_factory.mktemp("run")
+    checkpoints = Checkpoints(folder)
+    for step in (2, 4):
+        state = make_state(8, seed=step)
+        checkpoints.save(step, state, {"step": step, "stage": 1}, {"seconds": 1.5 * step})
+    checkpoints.close()
+    return folder
+
+
+@pytest.fixture
+def copied(saved: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(saved, tmp_path / "run")
+
+
+@pytest.mark.parametrize("devices", [1, 4, 8])
+def test_all_comes_back_on_any_number_of_devices(saved: Path, devices: int) -> None:
+    like = make_state(devices)
+    checkpoints = Checkpoints(saved)
+    for step in (2, 4):
+        want = make_state(devices, seed=step)
+        restored = checkpoints.restore(like, step)
+        assert restored.data == {"step": step, "stage": 1}
+        assert restored.clock == {"seconds": 1.5 * step}
+        assert layout(restored.state) == layout(like)
+        assert_same_bits(bits(restored.state), bits(want))
+        assert jax.random.uniform(restored.state.key) == jax.random.uniform(want.key)
+    checkpoints.close()
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_a_state_that_is_used_up_while_it_is_saved(tmp_path: Path, devices: int) -> None:
+    """Steps overwrite the buffers of the state that they are given as soon as saving has begun."""
+
+    def negate(x: jax.Array) -> jax.Array:
+        return x if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else -x - 1
+
+    step = jax.jit(lambda state: jax.tree.map(negate, state), donate_argnums=0)
+    step(make_state(devices, width=4000))  # compiled before anything is saved
+    checkpoints = Checkpoints(tmp_path, keep=4)
+    state = make_state(devices, seed=5, width=4000)
+    want = {}
+    for number in (1, 2, 3):
+        state = step(state)
+        want[number] = bits(state)
+        checkpoints.save(number, state, {}, {})
+        for _ in range(5):
+            state = step(state)
+    jax.block_until_ready(state)
+    checkpoints.close()
+    checkpoints = Checkpoints(tmp_path, keep=4)
+    for number, leaves in want.items():
+        assert_same_bits(bits(checkpoints.restore(state, number).state), leaves)
+    checkpoints.close()
+
+
+@pytest.mark.parametrize("keep", [1, 3])
+def test_the_newest_are_kept(tmp_path: Path, keep: int) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=keep)
+    for step in range(1, 5):
+        checkpoints.save(step, make_state(1), {}, {})
+    checkpoints.close()
+    left = sorted(int(folder.name) for folder in (tmp_path / "checkpoints").iterdir())
+    assert left == [1, 2, 3, 4][-keep:]
+
+
+def test_what_a_kill_left_half_written_is_no_checkpoint(copied: Path) -> None:
+    folder = copied / "checkpoints"
+    shutil.copytree(folder / "4", folder / "6.orbax-checkpoint-tmp")
+    assert newest_step(copied) == 4
+    checkpoints = Checkpoints(copied)
+    checkpoints.save(6, make_state(1, seed=6), {}, {})
+    checkpoints.close()
+    assert newest_step(copied) == 6
+    checkpoints = Checkpoints(copied)
+    restored = checkpoints.restore(make_state(1), 6).state
+    checkpoints.close()
+    assert_same_bits(bits(restored), bits(make_state(1, seed=6)))
+
+
+def damages(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Files that a checkpoint cannot do without."""
+    yield "arrays", next(folder.glob("state/d/*"))
+    yield "names", folder / "state" / "_METADATA"
+    yield "index", folder / "state" / "manifest.ocdbt"
+    yield "data", folder / "data" / "metadata"
+    yield "clock", folder / "clock" / "metadata"
+
+
+@pytest.mark.parametrize("what", ["arrays", "names", "index", "data", "clock"])
+@pytest.mark.parametrize("how", ["empty", "half", "noise", "gone"])
+def test_a_damaged_checkpoint_is_refused(copied: Path, what: str, how: str) -> None:
+    file = dict(damages(copied / "checkpoints" / "4"))[what]
+    content = file.read_bytes()
+    if how == "gone":
+        file.unlink()
+    else:
+        noise = np.random.default_rng(0).bytes(len(content))
+        file.write_bytes({"empty": b"", "half": content[: len(content) // 2], "noise": noise}[how])
+    checkpoints = Checkpoints(copied)
+    with pytest.raises(InputError, match=r"checkpoints/4 ") as raised:
+        checkpoints.restore(make_state(1), 4)
+    assert "\n" not in str(raised.value)
+    assert checkpoints.restore(make_state(1), 2).data["step"] == 2
+    checkpoints.close()
+
+
+def test_a_checkpoint_of_another_model_is_refused(saved: Path) -> None:
+    like = make_state(1)
+    checkpoints = Checkpoints(saved)
+    for other in (
+        make_state(1, width=30),
+        like._replace(params={"image": like.params["image"]}),
+        like._replace(ema=like.params),
+        like._replace(optimizer=optax.sgd(1.0).init(like.params)),
+    ):
+        with pytest.raises(InputError, match=r"checkpoints/4 ") as raised:
+            checkpoints.restore(other, 4)
+        assert "\n" not in str(raised.value)
+    checkpoints.close()

