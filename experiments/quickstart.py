@@ -2,13 +2,20 @@
 
 Paper:     Radford et al. 2021 (CLIP), symmetric softmax; several pictures of one emoji are all
            positives of its caption (Khosla et al. 2020, SupCon).
-Claim:     PENDING
+Claim:     an artist's black and white drawings are found by caption although no such drawing was
+           trained on: recall@10 well above half, against .008 by chance.
 Data:      1,722 emoji as OpenMoji (in colour, and as line drawings) and Twemoji draw them; a
            caption is the English name and keywords ("dog face: animal, pet, puppy"). Judged on
            pictures by an artist who was never seen (`unseen_artist`: Noto Emoji, black on white)
            and on families of emoji that were never seen (`unseen_concept`).
 Command:   mmcl train experiments/quickstart.py
            `:runlocal` takes four small steps, to see that everything works.
+Time:      221 s for the whole command on two cores (AMD EPYC), drawing the pictures included; 307
+           CPU-seconds, 1.2 GiB.
+Reached:   unseen_artist (1,217 captions and pictures) text_to_image recall@1 .227, recall@10 .588;
+           image_to_text .219, .560. unseen_concept (192 captions, 384 pictures) text_to_image
+           recall@10 .219, image_to_text .255, chance .05. Zero-shot over 9 groups .293 and .268,
+           chance .11. One run, seed 0.
 """
 
 from ml_collections import ConfigDict
@@ -19,7 +26,7 @@ ARGS = ("runlocal",)
 def get_config(arg: str | None = None) -> ConfigDict:
     config = ConfigDict()
     config.seed = 0
-    config.steps = 1100
+    config.steps = 900
     config.batch_size = 128
     config.embed_dim = 128
 
@@ -33,7 +40,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             dict(name="image.resize", size=32),
         ],
         text=[
-            dict(name="captions.describe", keep=0.7, nameless=0.8, categories=0.3),
+            dict(name="captions.describe", keep=0.7, nameless=0.8, categories=0.1),
             dict(name="text.tokenize", vocab_size=4096, length=32),
         ],
     )
@@ -53,9 +60,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
             dict(name="zeroshot", label="group", templates=["{}", "a picture of {}"]),
             dict(name="geometry"),
         ],
-        every=275,
+        every=300,
     )
-    config.checkpoint = dict(every=275, keep=2)
+    config.checkpoint = dict(every=300, keep=2)
     config.log_every = 10
     config.next_steps = [
         [

@@ -2,9 +2,11 @@
 
 Paper:     Zhai et al. 2023 (SigLIP). The bias starts at -5 instead of -10: a batch of 128 has one
            positive in 128 pairs, not one in 32,768.
-Claim:     PENDING
+Claim:     the sigmoid loss needs no softmax over the batch and reaches nearly the same in the same
+           steps.
 Parent:    quickstart.py; only the objective differs.
 Command:   mmcl train experiments/siglip_emoji.py
+Time:      PENDING
 """
 
 from ml_collections import ConfigDict

@@ -11,8 +11,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from data_pipelines.errors import InputError
-from mmcl.fits import described, fits
-from mmcl.names import nearest, short
+from mmcl.fits import described, fits, short
+from mmcl.names import nearest
 from mmcl.own_code import own_code
 
 
@@ -83,10 +83,12 @@ def load(experiment: str, overrides: Iterable[tuple[str, str]] = ()) -> dict[str
 
 
 def importable(file: Path) -> None:
-    """Let modules beside the experiment file be named in its config."""
-    folder = str(file.parent)
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
+    """Let modules beside the experiment file be named in its config, and let a copy of one that
+    mmcl brings along, wherever it lies, still find its parent.
+    """
+    if str(file.parent) not in sys.path:
+        sys.path.insert(0, str(file.parent))
+    sys.path += [str(folder) for folder in _folders() if str(folder) not in sys.path]
 
 
 def split(experiment: str) -> tuple[str, str | None]:

@@ -11,8 +11,7 @@ import jax.numpy as jnp
 from data_pipelines.errors import InputError
 from data_pipelines.loader import Source
 from data_pipelines.pipeline import Pipeline
-from mmcl import names, optimizers
-from mmcl.fits import fits
+from mmcl import fits, names, optimizers
 from mmcl.models.towers import Towers
 from mmcl.objectives.term import Objective
 
@@ -105,7 +104,6 @@ class Stage:
 
 _KEYS = [field.name for field in dataclasses.fields(Settings)]
 _COUNTS = ("steps", "batch_size", "embed_dim", "log_every", "threads")
-_CARRIED = "'optimizer', 'objective'"
 _TAKEN = ("id", "index", "present", "objective")  # by the batch and the parameters
 
 
@@ -121,8 +119,7 @@ def stages(config: dict[str, Any]) -> list[Stage]:
     names.known(config, [*_KEYS, "stages"], "config")
     base = {key: value for key, value in config.items() if key != "stages"}
     listed = config.get("stages") or []
-    if not fits(listed, list[Section]):
-        raise InputError(f"config.stages: {names.short(listed)} should be a list of sections.")
+    fits.check(listed, list[Section], "config.stages")
     made: list[Stage] = []
     for number, changes in enumerate(listed or [{}]):
         names.known(changes, [*_KEYS, "carry"], f"config.stages.{number}")
@@ -130,8 +127,7 @@ def stages(config: dict[str, Any]) -> list[Stage]:
         try:
             current = settings(_merge(base, {k: v for k, v in changes.items() if k != "carry"}))
             carry = changes.get("carry", ["optimizer", "objective"])
-            if not fits(carry, list[Literal["optimizer", "objective"]]):
-                raise InputError(f"carry: {names.short(carry)} should list some of {_CARRIED}.")
+            fits.check(carry, list[Literal["optimizer", "objective"]], "carry")
         except InputError as error:
             raise InputError(f"Stage {number}: {error}" if listed else str(error)) from error
         made.append(Stage(number, start, start + current.steps, carry, current))
@@ -150,8 +146,7 @@ def settings(config: dict[str, Any]) -> Settings:
     """The checked top level of a config; everything that can be checked without data is."""
     for key, part in (("eval", Evaluation), ("checkpoint", Saving)):
         section, where = config.get(key, {}), f"config.{key}"
-        if not isinstance(section, dict):
-            raise InputError(f"{where}: {names.short(section)} should be a section.")
+        fits.check(section, Section, where)
         config = {**config, key: names.call(part, section, where)}
     made: Settings = names.call(Settings, config, "config")
     counts = {
@@ -254,7 +249,7 @@ def open_source(settings: Settings, split: str | None = None) -> Source:
     """The source of training, or another split of it (which may prepare its data first).
 
     Raises:
-        InputError: there is no such split, or its records lack what the config reads of them.
+        InputError: there is no such split, no record in it, or no such label in its records.
     """
     found = find_source(settings)
     section = settings.source if split is None else {**settings.source, "split": split}
@@ -263,10 +258,6 @@ def open_source(settings: Settings, split: str | None = None) -> Source:
     if not len(source):
         raise InputError(f"config.source: there are no records in '{section.get('split')}'.")
     record = source[0]
-    for modality in settings.towers:
-        if modality not in record:
-            near = names.nearest(modality, set(record) - {"id", *source.label_names})
-            raise InputError(f"config.towers: the records have no modality '{modality}'.{near}")
     label = getattr(build_objective(settings), "positives", None)
     if label is not None and label not in record:
         near = names.nearest(label, source.label_names)
@@ -290,7 +281,7 @@ def build_pipeline(settings: Settings, source: Source) -> Pipeline:
             if "folder" in inspect.signature(transform).parameters:
                 options["folder"] = getattr(source, "folder", None)
             made[modality].append(functools.partial(transform, **options))
-    return Pipeline(made)
+    return Pipeline(made, source)
 
 
 def find_transform(section: Section, where: str) -> Callable[..., Any]:
@@ -303,5 +294,5 @@ def find_transform(section: Section, where: str) -> Callable[..., Any]:
 
 def _name(section: Any, where: str) -> str:
     if not isinstance(section, dict) or not isinstance(section.get("name"), str):
-        raise InputError(f"{where}: {names.short(section)} should be a section with a 'name'.")
+        raise InputError(f"{where}: {fits.short(section)} should be a section with a 'name'.")
     return section["name"]

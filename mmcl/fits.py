@@ -1,8 +1,11 @@
 """Whether a value of a config is of the type that the code behind its key asks for."""
 
+import reprlib
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
+
+from data_pipelines.errors import InputError
 
 _WORDS = {
     bool: ("True or False", "True or False"),
@@ -13,6 +16,23 @@ _WORDS = {
 }
 _LISTS = (list, tuple, Sequence, Iterable)
 _SECTIONS = (dict, Mapping)
+
+
+def check(value: Any, annotation: Any, where: str) -> None:
+    """Values fit their annotation, item by item.
+
+    Raises:
+        InputError: the first that does not, by its dotted key.
+    """
+    kind, of = get_origin(annotation) or annotation, get_args(annotation)
+    if kind in _LISTS and of and isinstance(value, list) and not _fixed(kind, of):
+        for i, item in enumerate(value):
+            check(item, of[0], f"{where}.{i}")
+    elif kind in _SECTIONS and of and isinstance(value, Mapping):
+        for key, item in value.items():
+            check(item, of[1], f"{where}.{key}")
+    elif not fits(value, annotation):
+        raise InputError(f"{where}: {short(value)} should be {described(annotation)}.")
 
 
 def fits(value: Any, annotation: Any) -> bool:
@@ -64,6 +84,13 @@ def described(annotation: Any, many: bool = False) -> str:
     if kind in _SECTIONS:
         return "sections" if many else "a section, as dict(...)"
     return getattr(kind, "__name__", str(kind))
+
+
+def short(value: Any) -> str:
+    """A value as one line of a message shows it."""
+    shown = reprlib.Repr()
+    shown.maxstring = shown.maxother = 60
+    return shown.repr(value)
 
 
 def _fixed(kind: Any, of: tuple[Any, ...]) -> bool:

@@ -11,13 +11,12 @@ import importlib
 import importlib.util
 import inspect
 import pkgutil
-import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
 from data_pipelines.errors import InputError
-from mmcl.fits import described, fits
+from mmcl import fits
 from mmcl.own_code import own_code
 
 
@@ -147,9 +146,8 @@ def check(
         if key not in section:
             if parameter.default is parameter.empty:
                 raise InputError(f"{where}.{key}: missing; it has no default.")
-        elif not fits(section[key], parameter.annotation):
-            wanted = described(parameter.annotation)
-            raise InputError(f"{where}.{key}: {short(section[key])} should be {wanted}.")
+        else:
+            fits.check(section[key], parameter.annotation, f"{where}.{key}")
 
 
 def call(function: Callable[..., Any], section: Mapping[str, Any], where: str, **given: Any) -> Any:
@@ -158,13 +156,6 @@ def call(function: Callable[..., Any], section: Mapping[str, Any], where: str, *
     options = {key: value for key, value in section.items() if key != "name"}
     wanted = {k: v for k, v in given.items() if k in _keywords(function) or _takes_any(function)}
     return function(**wanted, **options)
-
-
-def short(value: Any) -> str:
-    """A value as one line of a message shows it."""
-    shown = reprlib.Repr()
-    shown.maxstring = shown.maxother = 60
-    return shown.repr(value)
 
 
 def parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:

@@ -1,8 +1,8 @@
 """About 1,900 emoji drawn by several artists, named in 14 languages.
 
 A record is one picture: `image` uint8 (64, 64, 4) RGBA on a transparent ground; `text` its captions
-by language, the name first, and English `keywords` and `categories`; integer labels: `concept` (which emoji it is),
-`artist`, `group`, `subgroup` and `family` (see `emoji_families`).
+by language, the name first, and English `keywords` and `categories`; integer labels: `concept`
+(which emoji it is), `artist`, `group`, `subgroup` and `family` (see `emoji_families`).
 
 The splits part artists, and families of concepts:
     train           OpenMoji in colour and as line drawings, and Twemoji

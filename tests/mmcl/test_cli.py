@@ -14,14 +14,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import pytest
 from click.testing import CliRunner, Result
 from rich.console import Console
 
 import mmcl.cli
 import mmcl.train
+from mmcl import config, mesh, workdir
 from mmcl.cli import cli, print_tables
 from mmcl.live import LiveLine
+from mmcl.mesh import data_mesh
 
 EXPERIMENT = """
 from ml_collections import ConfigDict
@@ -88,7 +91,7 @@ def whole(value, *, rng, train):
 
 def letters(value, *, rng, train, length):
     ids = np.zeros(length, np.int32)
-    ids[: len(value)] = list(value.encode()[:length])
+    ids[: len(value.encode())] = list(value.encode()[:length])
     return {"value": ids, "mask": ids > 0, "raw": value}
 """
 
@@ -101,6 +104,13 @@ def own_modules() -> Iterator[None]:
     sys.path[:] = path
     for name in [name for name in sys.modules if name.startswith("own_")]:
         del sys.modules[name]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_device() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mesh, "data_mesh", lambda: data_mesh(jax.devices()[:1]))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -147,8 +157,7 @@ def refused(words: list[str], code: int = 2) -> str:
 
 def test_train_says_where_the_run_is_and_what_came_out(home: Path) -> None:
     lines = (home / "trained.txt").read_text().splitlines()
-    workdir = f"Workdir: {home / 'runs/zoo'}"
-    assert lines[0] == lines[-1] == workdir
+    assert lines[0] == lines[-1] == f"Workdir: {home / 'runs/zoo'}"
     assert lines[-2] == f"Report: {home / 'runs/zoo/report.html'}"
     assert [line[:8] for line in lines if line.startswith("step")] == [
         f"step {i}/4" for i in (1, 2, 3, 4)
@@ -172,17 +181,17 @@ def test_eval_prints_only_json_and_finds_own_modules_from_anywhere(
     assert {key: metrics[key] for key in metrics if key.startswith("eval/")} == pytest.approx(told)
 
 
-def test_a_relative_file_is_found_from_another_folder(
-    at_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_run_of_a_relative_file_is_read_from_another_folder(
+    at_home: Path, copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mmcl.train, "train", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-    copy = tmp_path / "run"
-    shutil.copytree("runs/zoo", copy)
-    from mmcl import config, workdir
-
-    workdir.create(copy, "zoo.py", config.load("zoo.py"))
-    monkeypatch.chdir(tmp_path)
-    assert config.read(copy)["file"] == str(at_home / "zoo.py")
+    (copied / "config.json").unlink()
+    workdir.create(copied, "zoo.py", config.load("zoo.py"))
+    sys.path.remove(str(at_home))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    result = mmcl_(["eval", "../runs/copy"])
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("zoo.py, step 4\n")
 
 
 def test_eval_prints_tables_that_are_not_cut(at_home: Path) -> None:
@@ -319,12 +328,10 @@ def test_help_of_train_lists_the_experiments() -> None:
          "--config.transforms.text.1.name: config.transforms.text has no item '1'. "),
         (["train", "zoo.py", "--config.optimizer.name=adam"],
          "config.optimizer.name: there is no 'adam'. Did you mean 'adamw'?"),
-        (["train", "zoo.py", "--config.optimizer.freeze=imag"],
-         "config.optimizer.freeze: 'imag/' matches no parameter."),
-        (["train", "zoo.py", "--config.objective.positives=cncept"],
+        (["train", "zoo.py", "--workdir", "new", "--config.optimizer.freeze=imga"],
+         "config.optimizer.freeze: 'imga' matches no parameter."),
+        (["train", "zoo.py", "--workdir", "new", "--config.objective.positives=cncept"],
          "config.objective.positives: the records have no 'cncept'. Did you mean 'concept'?"),
-        (["train", "zoo.py", "--config.batch_size=12"],
-         "config.batch_size: 12 does not divide over 8 devices; "),
         (["train", "zoo.py:runlcal"], "zoo.py has no ARG 'runlcal'. Did you mean 'runlocal'?"),
         (["train", "zo.py"], "There is no experiment file 'zo.py'. Did you mean 'zoo.py'?"),
         (["train", "zoo.py", "--workdir", "zoo.py"], "/"),
@@ -428,7 +435,10 @@ def test_a_corrupt_cache_says_what_to_delete(
 def test_a_workdir_that_cannot_be_written(
     at_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    access = os.access
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: Path(path) != tmp_path and access(path, mode)
+    )
     line = refused(["train", "zoo.py", "--workdir", str(tmp_path / "run")])
     assert line == f"{tmp_path} cannot be written; give another place with --workdir."
     out = str(tmp_path / "sheet.png")
@@ -453,32 +463,15 @@ def biggest(folder: Path) -> Path:
     return max(folder.rglob("*"), key=lambda file: file.stat().st_size if file.is_file() else 0)
 
 
-@pytest.mark.parametrize("damage", ["cut", "emptied", "lost", "metadata", "clock"])
-def test_a_damaged_checkpoint(copied: Path, damage: str) -> None:
+def test_a_damaged_checkpoint(copied: Path) -> None:
     newest = copied / "checkpoints" / "4"
-    if damage == "cut":
-        file = biggest(newest / "state")
-        file.write_bytes(file.read_bytes()[:1000])
-    elif damage == "emptied":
-        biggest(newest / "state").write_bytes(b"")
-    elif damage == "lost":
-        shutil.rmtree(newest / "state")
-    elif damage == "metadata":
-        (newest / "state" / "_METADATA").write_text("{")
-    else:
-        (newest / "clock" / "metadata").unlink()
+    file = max((newest / "state").rglob("d/*"), key=lambda file: file.stat().st_size)
+    file.write_bytes(file.read_bytes()[:500])
     line = refused(["eval", str(copied)])
-    assert line.startswith(
-        f"{newest} is damaged, or of another model: delete it and checkpoint 2 is used."
-    )
+    expected = "is damaged, or of another model: delete it and checkpoint 2 is used."
+    assert line == f"{newest} {expected} (--debug shows the cause.)"
     shutil.rmtree(newest)
     assert json.loads(mmcl_(["eval", str(copied), "--json"]).stdout)["step"] == 2
-
-
-def test_the_only_checkpoint_is_damaged(copied: Path) -> None:
-    shutil.rmtree(copied / "checkpoints" / "2")
-    biggest(copied / "checkpoints" / "4" / "state").write_bytes(b"")
-    assert "delete it and train again from the start." in refused(["eval", str(copied)])
 
 
 def test_a_run_without_a_checkpoint(copied: Path) -> None:

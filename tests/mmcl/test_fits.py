@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmcl.fits import described, fits
+from data_pipelines.errors import InputError
+from mmcl.fits import check, described, fits, short
 
 KINDS: dict[Any, st.SearchStrategy[Any]] = {
     bool: st.booleans(),
@@ -45,6 +46,7 @@ def test_values_of_a_type_fit_it(pair: tuple[Any, st.SearchStrategy[Any]], data:
     assert fits([value], list[annotation]) and fits({"key": value}, Mapping[str, annotation])
     assert not fits([value], dict[str, annotation]) and not fits({"key": value}, list[annotation])
     assert not fits([value, 1j], list[annotation])
+    check(value, annotation, "")
 
 
 @pytest.mark.parametrize(
@@ -95,3 +97,26 @@ def test_other_types_are_taken_on_trust(annotation: Any) -> None:
 )
 def test_in_words(annotation: Any, words: str) -> None:
     assert described(annotation) == words
+
+
+@pytest.mark.parametrize(
+    "value, annotation, message",
+    [
+        (3, dict[str, list[int]], "x: 3 should be a section, as dict(...)."),
+        ({"a": 3}, dict[str, list[int]], "x.a: 3 should be a list of whole numbers."),
+        ({"a": [1, "b"]}, dict[str, list[int]], "x.a.1: 'b' should be a whole number."),
+        ([["a", "b"], ["c"]], list[tuple[str, str]], "x.1: ['c'] should be a list of 2 strings."),
+        ("z" * 500, int | None, f"x: '{'z' * 27}...{'z' * 28}' should be a whole number or None."),
+    ],
+)
+def test_the_first_item_that_does_not_fit_is_named(
+    value: Any, annotation: Any, message: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        check(value, annotation, "x")
+    assert str(caught.value) == message
+
+
+def test_a_long_value_is_cut_short() -> None:
+    shown = short({"key": ["x" * 500] * 50, "other": {"a": {"b": {"c": list(range(99))}}}})
+    assert len(shown) < 600 and "\n" not in shown

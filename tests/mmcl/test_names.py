@@ -217,8 +217,3 @@ def test_annotations_that_cannot_be_resolved_are_taken_on_trust() -> None:
         pass
 
     names.check(typed, {"a": object()}, "")
-
-
-def test_a_long_value_is_cut_short() -> None:
-    shown = names.short({"key": ["x" * 500] * 50, "other": {"a": {"b": {"c": list(range(99))}}}})
-    assert len(shown) < 600 and "\n" not in shown
