@@ -10,9 +10,9 @@ Data:      1,722 emoji as OpenMoji (in colour, and as line drawings) and Twemoji
            and on families of emoji that were never seen (`unseen_concept`).
 Command:   mmcl train experiments/quickstart.py
            `:runlocal` takes four small steps, to see that everything works.
-Time:      221 s for the whole command on two cores (AMD EPYC), drawing the pictures included; 307
-           CPU-seconds, 1.2 GiB.
-Reached:   unseen_artist (1,217 captions and pictures) text_to_image recall@1 .227, recall@10 .588;
+Hardware:  two CPU cores (AMD EPYC), no accelerator.
+Time:      221 s and 307 CPU-seconds for the whole command, drawing the pictures included; 1.2 GiB.
+Metric:    unseen_artist (1,217 captions and pictures) text_to_image recall@1 .227, recall@10 .588;
            image_to_text .219, .560. unseen_concept (192 captions, 384 pictures) text_to_image
            recall@10 .219, image_to_text .255, chance .05. Zero-shot over 9 groups .293 and .268,
            chance .11. One run, seed 0.

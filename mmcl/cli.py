@@ -297,7 +297,9 @@ def _chance(values: dict[str, float]) -> dict[str, float]:
 def _number(value: float | None) -> str:
     if value is None:
         return ""
-    return f"{value:.3f}" if abs(value) <= 1 else f"{value:,.1f}".removesuffix(".0")
+    if abs(value) <= 1:
+        return f"{value:.3f}"
+    return f"{value:,.3f}".rstrip("0").rstrip(".")
 
 
 def _file_name(text: str) -> str:

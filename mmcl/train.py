@@ -63,7 +63,7 @@ def train(
         log = MetricsLog(folder, done)
         splits: list[Embedded] = []
 
-        with LiveLine(console, total, done) as live, interrupts() as interrupted:
+        with LiveLine(console, total, done) as live, interrupts(console) as interrupted:
             for stage in stages[first.number :]:
                 if 0 < done == stage.start:
                     built = build(stage, mesh)
@@ -139,7 +139,7 @@ class Lap:
 
 
 @contextmanager
-def interrupts() -> Iterator[Callable[[], bool]]:
+def interrupts(console: Console) -> Iterator[Callable[[], bool]]:
     """Whether Ctrl-C was pressed; the first time is only noted, the second stops at once."""
     pressed = False
 
@@ -148,6 +148,7 @@ def interrupts() -> Iterator[Callable[[], bool]]:
         if pressed:
             raise KeyboardInterrupt
         pressed = True
+        console.print("Stopping after this step; Ctrl-C again stops at once, without saving.")
 
     before = signal.signal(signal.SIGINT, note)
     try:

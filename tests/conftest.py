@@ -9,7 +9,11 @@ from typing import Any
 
 import jax
 import pytest
+from hypothesis import settings
 from jax.sharding import Mesh
+
+settings.register_profile("mmcl", deadline=None)  # a busy machine is no failure
+settings.load_profile("mmcl")
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ def test_the_flax_module_trains(
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "my_towers", raising=False)
     tiny_config["towers"]["image"] = {"name": "my_towers", "width": 8}
+    tiny_config["schedule"]["warmup"] = 1
     tiny_config |= {"steps": 2, "eval": {"splits": []}, "checkpoint": {}}
     train("mine.py", tiny_config, tmp_path / "run", Console(quiet=True), one_device)
     assert [row["step"] for row in metrics_log.read(tmp_path / "run")] == [1, 2]

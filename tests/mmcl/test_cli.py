@@ -532,7 +532,9 @@ def test_ctrl_c_once_saves_and_twice_stops_at_once(
     monkeypatch.setattr(LiveLine, "step", press)
     result = mmcl_(words)
     assert (result.exit_code, result.stderr) == (130, "")
-    assert result.stdout.splitlines()[-2:] == [
+    lines = result.stdout.splitlines()
+    assert "Stopping after this step; Ctrl-C again stops at once, without saving." in lines
+    assert lines[-2:] == [
         "Stopped at step 3 of 4; the state is saved. Go on with:",
         f"  mmcl train zoo.py --workdir '{tmp_path}/a run'",
     ]

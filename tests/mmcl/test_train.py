@@ -77,7 +77,7 @@ def test_a_run_leaves_what_it_should(straight: Path, tiny_config: dict[str, Any]
 def test_the_loss_falls_when_there_is_little_to_learn(
     tmp_path: Path, tiny_config: dict[str, Any], one_device: Mesh
 ) -> None:
-    tiny_config |= {"steps": 60, "eval": {"splits": []}, "checkpoint": {}, "log_every": 10}
+    tiny_config |= {"steps": 150, "eval": {"splits": []}, "checkpoint": {}, "log_every": 10}
     tiny_config["source"]["limit"] = 8
     tiny_config["transforms"]["image"] = tiny_config["transforms"]["image"][1::3]
     losses = [row["train/loss"] for row in run(tiny_config, tmp_path / "run", one_device)]
@@ -191,6 +191,7 @@ def test_stages_resume_in_the_second(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tiny_config["stages"] = [{"steps": 2}, {"steps": 4, "optimizer": {"name": "lion"}}]
+    tiny_config["schedule"]["warmup"] = 1
     tiny_config["eval"] = {"splits": []}
     straight = run(tiny_config, tmp_path / "straight", one_device)
     step = LiveLine.step
