@@ -2,11 +2,14 @@
 
 Paper:     Zhai et al. 2023 (SigLIP). The bias starts at -5 instead of -10: a batch of 128 has one
            positive in 128 pairs, not one in 32,768.
-Claim:     the sigmoid loss needs no softmax over the batch and reaches nearly the same in the same
-           steps.
+Claim:     a loss that needs no softmax over the batch learns the same space, here more slowly.
 Parent:    quickstart.py; only the objective differs.
 Command:   mmcl train experiments/siglip_emoji.py
-Time:      PENDING
+Hardware:  two CPU cores (AMD EPYC), no accelerator.
+Time:      195 s and 285 CPU-seconds for the whole command, the pictures already drawn.
+Metric:    unseen_artist text_to_image recall@1 .167, recall@10 .486; image_to_text .170, .486.
+           unseen_concept text_to_image recall@10 .234, image_to_text .255. Zero-shot over 9 groups
+           .308 and .276. One run, seed 0.
 """
 
 from ml_collections import ConfigDict

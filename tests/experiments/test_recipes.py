@@ -1,0 +1,34 @@
+"""Every experiment runs in seconds as `:runlocal`, and its docstring is a recipe."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mmcl import metrics_log
+
+EXPERIMENTS = sorted((Path(__file__).resolve().parent.parent.parent / "experiments").glob("*.py"))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.stem)
+def test_runlocal(file: Path, tmp_path: Path) -> None:
+    run = "import mmcl.cli; mmcl.cli.main()"
+    command = [sys.executable, "-c", run, "train", f"{file}:runlocal"]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    folder = tmp_path / "runs" / f"{file.stem}-runlocal"
+    last = metrics_log.read(folder)[-1]
+    assert last["final"] is True
+    assert any(key.startswith("eval/") for key in last)
+    assert (folder / "report.html").stat().st_size < 3_000_000
+
+
+@pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.stem)
+def test_the_docstring_is_a_recipe(file: Path) -> None:
+    text = ast.get_docstring(ast.parse(file.read_text())) or ""
+    for head in ("Paper:", "Claim:", "Command:", "Hardware:", "Time:", "Metric:"):
+        assert f"\n{head} " in text, f"{file.name} has no line '{head}'"
+    assert f"mmcl train experiments/{file.name}" in text
