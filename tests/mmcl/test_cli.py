@@ -4,6 +4,7 @@ One run, trained by `mmcl train` from an experiment with its own source, transfo
 serves all tests.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -96,14 +97,20 @@ def letters(value, *, rng, train, length):
 """
 
 
-@pytest.fixture(autouse=True)
-def own_modules() -> Iterator[None]:
-    """Every test finds and imports the user's modules anew, as a new process does."""
+@contextlib.contextmanager
+def new_imports() -> Iterator[None]:
+    """The user's modules are found and imported anew, as by a new process."""
     path = list(sys.path)
     yield
     sys.path[:] = path
     for name in [name for name in sys.modules if name.startswith("own_")]:
         del sys.modules[name]
+
+
+@pytest.fixture(autouse=True)
+def own_modules() -> Iterator[None]:
+    with new_imports():
+        yield
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -119,9 +126,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("home")
     (home / "zoo.py").write_text(EXPERIMENT)
     (home / "own_parts.py").write_text(PARTS)
-    path = list(sys.path)
-    result = mmcl_(["train", str(home / "zoo.py"), "--workdir", str(home / "runs/zoo")])
-    sys.path[:] = path
+    with new_imports():
+        result = mmcl_(["train", str(home / "zoo.py"), "--workdir", str(home / "runs/zoo")])
     assert result.exit_code == 0, result.output
     (home / "trained.txt").write_text(result.stdout)
     return home
@@ -459,19 +465,24 @@ def test_a_damaged_config_json(at_home: Path, copied: Path, command: str) -> Non
     assert line.startswith(f"{copied / 'config.json'} is damaged (")
 
 
-def biggest(folder: Path) -> Path:
-    return max(folder.rglob("*"), key=lambda file: file.stat().st_size if file.is_file() else 0)
-
-
-def test_a_damaged_checkpoint(copied: Path) -> None:
-    newest = copied / "checkpoints" / "4"
-    file = max((newest / "state").rglob("d/*"), key=lambda file: file.stat().st_size)
+def cut(checkpoint: Path) -> None:
+    """Leaves the first bytes of its largest file of numbers."""
+    file = max((checkpoint / "state").rglob("d/*"), key=lambda file: file.stat().st_size)
     file.write_bytes(file.read_bytes()[:500])
+
+
+def test_a_damaged_checkpoint(copied: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    older, newest = copied / "checkpoints" / "2", copied / "checkpoints" / "4"
+    damaged = "is damaged, or of another model: delete it and"
+    cut(newest)
     line = refused(["eval", str(copied)])
-    expected = "is damaged, or of another model: delete it and checkpoint 2 is used."
-    assert line == f"{newest} {expected} (--debug shows the cause.)"
+    assert line == f"{newest} {damaged} checkpoint 2 is used. (--debug shows the cause.)"
     shutil.rmtree(newest)
     assert json.loads(mmcl_(["eval", str(copied), "--json"]).stdout)["step"] == 2
+    cut(older)
+    line = refused(["eval", str(copied)])
+    assert line == f"{older} {damaged} train again from the start. (--debug shows the cause.)"
+    assert "Traceback" not in capfd.readouterr().err  # of other reads of the same file
 
 
 def test_a_run_without_a_checkpoint(copied: Path) -> None:
