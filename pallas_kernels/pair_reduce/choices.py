@@ -1,0 +1,65 @@
+"""What the engine chose for each call, to be written down and used again.
+
+with choices(saved) as made:      # saved: what an earlier run made, or {}
+    train_step.lower(...)         # every pair_reduce traced here follows `saved` where it can
+json.dump(made, file)
+"""
+
+import contextlib
+import contextvars
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from pallas_kernels.pair_reduce.layout import Layout
+
+
+class Choice(NamedTuple):
+    """Who computes a call, and how. Nothing here changes a value beyond rounding."""
+
+    impl: str
+    comm: str | None
+    blocks: tuple[int, int]
+
+
+_current: contextvars.ContextVar[tuple[dict[str, Any], dict[str, Any]] | None] = (
+    contextvars.ContextVar("choices", default=None)
+)
+
+
+@contextlib.contextmanager
+def choices(saved: dict[str, Any] | None = None) -> Iterator[dict[str, Any]]:
+    """Collects what is chosen for the calls traced inside: a dict that JSON can hold.
+
+    Args:
+        saved: earlier choices; a call of the same tile, sizes and devices follows its own.
+    """
+    made: dict[str, Any] = {}
+    token = _current.set((dict(saved or {}), made))
+    try:
+        yield made
+    finally:
+        _current.reset(token)
+
+
+def earlier(call: str) -> Choice | None:
+    """What was chosen for this call before, if somebody kept it."""
+    current = _current.get()
+    if current is None or call not in current[0]:
+        return None
+    kept = current[0][call]
+    return Choice(kept["impl"], kept["comm"], (kept["blocks"][0], kept["blocks"][1]))
+
+
+def note(call: str, choice: Choice) -> None:
+    """Write a choice down, if somebody listens."""
+    current = _current.get()
+    if current is not None:
+        current[1][call] = {**choice._asdict(), "blocks": list(choice.blocks)}
+
+
+def call_name(tile: Any, n: int, m: int, layout: Layout) -> str:
+    """A name for a call that is the same in every run of a program."""
+    function = getattr(tile, "func", tile)
+    name = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', 'tile')}"
+    split = "x".join(f"{axis}{size}" for axis, size in zip(layout.axes, layout.sizes))
+    return f"{name} {n}x{m}" + (f" {split}" if split else "")

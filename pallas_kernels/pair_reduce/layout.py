@@ -1,0 +1,94 @@
+"""How the two sides of the grid lie on the devices of a mesh."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, get_args
+
+import jax
+from jax.sharding import AxisType, PartitionSpec
+
+Comm = Literal["ring", "gather", "hierarchical"]
+BATCH_AXES = ("slice", "data", "fsdp")  # what a batch is split over where nobody says otherwise
+
+
+class Layout(NamedTuple):
+    """How the two sides lie on the devices. Static.
+
+    Attributes:
+        axes: mesh axes over which both sides are split, slowest first; () for one device.
+        sizes: their sizes.
+        inside: True inside a caller's shard_map, where arrays are this device's already.
+        comm: who sends what; None on one device.
+    """
+
+    axes: tuple[str, ...]
+    sizes: tuple[int, ...]
+    inside: bool
+    comm: Comm | None
+
+    @property
+    def devices(self) -> int:
+        return math.prod(self.sizes)
+
+    @property
+    def split(self) -> PartitionSpec:
+        """Leading axis split over the devices."""
+        return PartitionSpec(self.axes)
+
+    def run(self, function: Callable[..., Any], in_specs: Any, out_specs: Any) -> Any:
+        """`function` of this device's parts, as a function of whole arrays."""
+        if self.inside or not self.axes:
+            return function
+        return jax.shard_map(
+            function,
+            in_specs=in_specs,
+            out_specs=out_specs,
+            axis_names=set(self.axes),
+            check_vma=False,
+        )
+
+
+def layout_of(
+    mesh_axes: str | Sequence[str] | None, comm: Comm | None, sizes: Mapping[str, int]
+) -> Layout:
+    """The layout that a call asks for, on the mesh of the context (`jax.set_mesh`).
+
+    Args:
+        mesh_axes: the axes over which both sides are split. None: those of the mesh that are named
+            in BATCH_AXES; inside a `shard_map` none, for there a side may be the device's own.
+        comm: None: hierarchical over several axes of which the first is `slice`, else a ring.
+        sizes: argument -> its leading size.
+
+    Raises:
+        ValueError: an axis that the mesh does not have, or that is of another kind than the
+            others; a size that does not divide; an unknown comm.
+    """
+    if comm is not None and comm not in get_args(Comm):
+        raise ValueError(f"comm: unknown {comm!r}; {get_args(Comm)}")
+    mesh = jax.sharding.get_abstract_mesh()
+    kinds = dict(zip(mesh.axis_names, mesh.axis_types))
+    if mesh_axes is None:
+        axes = tuple(a for a in BATCH_AXES if a in kinds and kinds[a] != AxisType.Manual)
+    else:
+        axes = (mesh_axes,) if isinstance(mesh_axes, str) else tuple(mesh_axes)
+    for axis in axes:
+        if axis not in kinds:
+            there = f"only {mesh.axis_names}" if kinds else "no mesh: call it under jax.set_mesh"
+            raise ValueError(f"mesh_axes: there is no axis {axis!r}; there is {there}")
+    manual = {kinds[axis] == AxisType.Manual for axis in axes}
+    if len(manual) > 1:
+        raise ValueError(f"mesh_axes: of {axes} some are inside a shard_map and some are not")
+    inside = manual == {True}
+    counts = tuple(mesh.shape[axis] for axis in axes)
+    devices = math.prod(counts)
+    if devices == 1 and not inside:
+        return Layout((), (), False, None)
+    for argument, size in sizes.items():
+        if not inside and size % devices:
+            raise ValueError(
+                f"{argument}: {size} do not divide over the {devices} devices of mesh_axes {axes};"
+                " pad them, or pass mesh_axes=() to keep them on every device"
+            )
+    if comm is None:
+        comm = "hierarchical" if len(axes) > 1 and axes[0] == "slice" else "ring"
+    return Layout(axes, counts, inside, comm)

@@ -1,0 +1,107 @@
+"""Rows of a split array by their global positions, wherever they are."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from pallas_kernels.pair_reduce.layout import Layout, layout_of
+from pallas_kernels.pair_reduce.mesh import circulate
+from pallas_kernels.pair_reduce.statistics import at_least_float32
+from pallas_kernels.pair_reduce.sweep import length
+
+
+def take(tree: Any, index: jax.Array, *, mesh_axes: tuple[str, ...] | None = None) -> Any:
+    """`leaf[index]` for every leaf, across devices.
+
+    Differentiable in the float leaves (by scatter-add); zero, without a gradient, where an index is
+    negative. On a mesh the leaves go round in a ring, so no device ever holds more than one block
+    of another beside its result.
+
+    Args:
+        tree: pytree, (m, ...) leaves, split over `mesh_axes` along the first axis.
+        index: integers (n, ...), global positions below m, split likewise.
+        mesh_axes: as in `pair_reduce`.
+
+    Returns:
+        the same pytree with leaves (n, ..., ...).
+    """
+    index = jnp.asarray(index)
+    if not jnp.issubdtype(index.dtype, jnp.integer):
+        raise TypeError(f"index: is {index.dtype}, not an integer")
+    layout = layout_of(mesh_axes, None, {"tree": length(tree), "index": len(index)})
+    return jax.tree.map(lambda x: _take(layout, jnp.asarray(x), index), tree)
+
+
+def take_shared(x: jax.Array, index_K: jax.Array, layout: Layout) -> jax.Array:
+    """`x[index]` (k, ...) on every device, for an index that every device has; as `take` else."""
+    if not layout.inside:
+        found = x.at[index_K].get(mode="fill", fill_value=0)
+        return jnp.where(_tail(index_K >= 0, found), found, 0)
+    local, here = _local(index_K, jax.lax.axis_index(layout.axes), len(x))
+    found = x[jnp.clip(local, 0, len(x) - 1)]
+    return jax.lax.psum(jnp.where(_tail(here, found), found, 0), layout.axes)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _take(layout: Layout, x: jax.Array, index: jax.Array) -> jax.Array:
+    return layout.run(
+        partial(_collect, layout), in_specs=(layout.split, layout.split), out_specs=layout.split
+    )(x, index)
+
+
+def _take_forward(layout: Layout, x: jax.Array, index: jax.Array) -> Any:
+    return _take(layout, x, index), (index, jax.eval_shape(lambda: x))
+
+
+def _take_backward(layout: Layout, saved: Any, cotangent: jax.Array) -> Any:
+    index, like = saved
+    if not jnp.issubdtype(like.dtype, jnp.floating):
+        return None, None
+    d_x = layout.run(
+        partial(_return, layout, like.shape[0]),
+        in_specs=(layout.split, layout.split),
+        out_specs=layout.split,
+    )(index, cotangent)
+    return d_x.astype(like.dtype), None
+
+
+_take.defvjp(_take_forward, _take_backward)
+
+
+def _collect(layout: Layout, x: jax.Array, index: jax.Array) -> jax.Array:
+    def meet(block: jax.Array, nothing: tuple[()], out: jax.Array, origin: Any) -> Any:
+        local, here = _local(index, origin, len(block))
+        found = block[jnp.clip(local, 0, len(block) - 1)]
+        return nothing, jnp.where(_tail(here, found), found, out)
+
+    out = jnp.zeros(index.shape + x.shape[1:], x.dtype)
+    return circulate(meet, _levels(layout), x, (), out)[1]
+
+
+def _return(layout: Layout, m: int, index: jax.Array, cotangent: jax.Array) -> jax.Array:
+    m_here = m if layout.inside else m // layout.devices
+
+    def meet(nothing: tuple[()], d_block: jax.Array, rest: tuple[()], origin: Any) -> Any:
+        local, here = _local(index, origin, m_here)
+        given = at_least_float32(cotangent)
+        given = jnp.where(_tail(here, given), given, 0)
+        return d_block.at[jnp.where(here, local, m_here)].add(given, mode="drop"), rest
+
+    tail = cotangent.shape[index.ndim :]
+    d_x = jnp.zeros((m_here, *tail), jnp.promote_types(cotangent.dtype, jnp.float32))
+    return circulate(meet, _levels(layout), (), d_x, ())[0]
+
+
+def _local(index: jax.Array, origin: Any, size: int) -> tuple[jax.Array, jax.Array]:
+    local = index - origin * size
+    return local, (index >= 0) & (local >= 0) & (local < size)
+
+
+def _levels(layout: Layout) -> list[tuple[Any, int]]:
+    return [(layout.axes, layout.devices)] if layout.axes else []
+
+
+def _tail(x: jax.Array, like: jax.Array) -> jax.Array:
+    return x.reshape(x.shape + (1,) * (like.ndim - x.ndim))
