@@ -10,16 +10,23 @@ from mmcl.models.embedding import Embedding
 
 
 class Term(NamedTuple):
-    """One part of a loss, example by example; the trainer takes the global weighted mean."""
+    """One part of a loss, example by example; the trainer takes the global weighted mean.
+
+    An objective whose gradient was made in the forward pass (`pair_sum`) gives `total`, and the
+    gradient comes from there: `value_B` is then for reading.
+    """
 
     value_B: jax.Array
     weight_B: jax.Array  # 0 where the example has no part in this term
+    total: jax.Array | None = None  # (), Σ weight · value, where it is known as a whole
 
     def mean(self) -> jax.Array:
         """Σ weight · value / Σ weight; 0 where no example counts."""
-        total = jnp.sum(self.weight_B)
-        weighted = jnp.where(self.weight_B > 0, self.weight_B * self.value_B, 0.0)
-        return jnp.sum(weighted) / jnp.where(total > 0, total, 1.0)
+        weights = jnp.sum(self.weight_B)
+        total = self.total
+        if total is None:
+            total = jnp.sum(jnp.where(self.weight_B > 0, self.weight_B * self.value_B, 0.0))
+        return total / jnp.where(weights > 0, weights, 1.0)
 
 
 class Result(NamedTuple):

@@ -43,7 +43,7 @@ def _largest(tile: Tile, rows: Any, cols: Any, params: Any, r: int, c: int) -> i
     def block(tree: Any, size: int) -> Any:
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype), tree)
 
-    at = At(jax.ShapeDtypeStruct((r,), jnp.int32), jax.ShapeDtypeStruct((c,), jnp.int32))
+    at = jax.eval_shape(lambda: At(jnp.zeros(r, jnp.int32), jnp.zeros(c, jnp.int32)))
     jaxpr = jax.make_jaxpr(tile)(block(rows, r), block(cols, c), params, at)
     return max((nbytes(out.aval) for out in _outputs(jaxpr.jaxpr)), default=0)
 

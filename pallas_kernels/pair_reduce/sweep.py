@@ -70,7 +70,8 @@ def sweep(
             after = visit(row, cut(cols, at_j, c), before, at, valid)
             return State(after.row, paste(seen.col, after.col, at_j), after.all)
 
-        first, last = 0, -(-m // c)
+        first: Any = 0
+        last: Any = -(-m // c)
         if group is not None:
             low = at_r[0] // group[0] * group[1] - start.col
             high = (at_r[-1] // group[0] + 1) * group[1] - start.col

@@ -35,7 +35,7 @@ def on_one_and_eight(objective, dtype):
     mesh = data_mesh()
     with jax.set_mesh(mesh):
         args = replicate(params, mesh), split_batch(z, mesh), split_batch(batch, mesh)
-        assert mesh.size == 8 and "all-gather" in run.lower(*args).compile().as_text()
+        assert mesh.size == 8 and "collective-permute" in run.lower(*args).compile().as_text()
         eight = run(*args)
     return jax.device_get((one, eight))
 
