@@ -16,6 +16,7 @@ from data_pipelines.loader import numeric
 from mmcl import experiment, workdir
 from mmcl.built_stage import build
 from mmcl.checkpoint import Checkpoints
+from mmcl.engine_choices import kept_choices
 from mmcl.evals.embedded import Embedded
 from mmcl.live import LiveLine
 from mmcl.mesh import split_batch
@@ -34,7 +35,8 @@ def train(
     Args:
         name: the experiment as it was asked for, `FILE[:ARG]`.
         config: its resolved config.
-        folder: the workdir; gets config.json, checkpoints/, metrics.jsonl and tensorboard/.
+        folder: the workdir; gets config.json, engine.json, checkpoints/, metrics.jsonl and
+            tensorboard/.
         console: where the live line goes.
         mesh: the devices, along an axis `data`.
 
@@ -63,7 +65,11 @@ def train(
         log = MetricsLog(folder, done)
         splits: list[Embedded] = []
 
-        with LiveLine(console, total, done) as live, interrupts(console) as interrupted:
+        with (
+            LiveLine(console, total, done) as live,
+            interrupts(console) as interrupted,
+            kept_choices(folder, device_kind(mesh)) as keep_choices,
+        ):
             for stage in stages[first.number :]:
                 if 0 < done == stage.start:
                     built = build(stage, mesh)
@@ -74,6 +80,7 @@ def train(
                 for batch in built.batches(done):
                     with jax.transfer_guard("disallow"):
                         state, metrics = built.train_step(state, split_batch(numeric(batch), mesh))
+                    keep_choices()
                     done += 1
                     live.step(done)
 
@@ -112,8 +119,13 @@ def train(
 
 def hardware(mesh: Mesh) -> dict[str, Any]:
     """What the numbers of a row were measured on."""
-    kind = mesh.devices.flat[0].device_kind
-    return {"hardware/devices": f"{mesh.size} × {kind}", "hardware/cpu_cores": os.cpu_count()}
+    devices = f"{mesh.size} × {device_kind(mesh)}"
+    return {"hardware/devices": devices, "hardware/cpu_cores": os.cpu_count()}
+
+
+def device_kind(mesh: Mesh) -> str:
+    """What its devices are called: "cpu", "NVIDIA H100 80GB HBM3", ..."""
+    return str(mesh.devices.flat[0].device_kind)
 
 
 def due(step: int, every: int | None) -> bool:

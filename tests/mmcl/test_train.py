@@ -70,6 +70,8 @@ def test_a_run_leaves_what_it_should(straight: Path, tiny_config: dict[str, Any]
     assert 0 <= lines[-1]["eval/unseen_artist/text_to_image/recall@10"] <= 1
     assert json.loads((straight / "config.json").read_text())["config"] == tiny_config
     assert list((straight / "tensorboard").glob("events*"))
+    (chosen,) = json.loads((straight / "engine.json").read_text())["cpu"].values()
+    assert chosen["impl"] == "xla" and chosen["blocks"] == [16, 16]
     steps = sorted(int(folder.name) for folder in (straight / "checkpoints").iterdir())
     assert steps == [2, 4, 6]
 
