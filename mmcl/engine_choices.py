@@ -1,7 +1,7 @@
 """What the pair engine chose in a run, kept in its folder: a resume computes exactly alike.
 
 engine.json holds, by kind of device, the implementation, communication and block sizes of every
-call. Another version of mmcl, or a measurement, may choose otherwise; a run that has begun does not.
+call. Another version of mmcl or a measurement may choose otherwise; a run that began does not.
 """
 
 import contextlib
