@@ -239,6 +239,7 @@ class Best:
         rank = value
         if self.key is not None:
             rank = value + noise.gumbel(self.key, seen.at.row, seen.at.col, value.dtype)
+        rank = ordered(rank)
         if self.per == "col":
             return self._of_lines(rank.T, value.T, seen.at.row)
         picks = self._of_lines(rank, value, seen.at.col)
@@ -321,6 +322,11 @@ def at_least_float32(x: jax.Array) -> jax.Array:
     if not jnp.issubdtype(x.dtype, jnp.floating):
         return x
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def ordered(rank: jax.Array) -> jax.Array:
+    """`rank` without what has no place in an order: -0 is 0, and NaN as large as may be."""
+    return jnp.where(rank == 0, 0.0, jnp.where(jnp.isnan(rank), jnp.inf, rank))
 
 
 def leaf(tree: Any, name: str) -> Any:
