@@ -45,7 +45,8 @@ def pair_reduce(
             return _max(x, AXES[per])
         if isinstance(op, SoftmaxMean):
             if op.value in terms:
-                return jnp.sum(_softmax(x, AXES[per]) * masked(op.value, 0.0), axis=AXES[per])
+                averaged = jnp.where(jnp.isneginf(x), 0.0, masked(op.value, 0.0))
+                return jnp.sum(_softmax(x, AXES[per]) * averaged, axis=AXES[per])
             value = leaf(cols if per == "row" else rows, op.value)
             p = _softmax(x, AXES[per])
             return jnp.tensordot(p if per == "row" else p.T, value, axes=1)
