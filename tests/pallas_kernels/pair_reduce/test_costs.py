@@ -16,6 +16,13 @@ from pallas_kernels.pair_reduce import Reduce, SoftmaxMean, TopK, choices, pair_
 from pallas_kernels.pair_reduce.flops import products
 
 MIB = 1 << 20
+
+
+@pytest.fixture(autouse=True)
+def quick_compilation():
+    """Not here: the optimised program is what counts."""
+
+
 SCALE = jax.ShapeDtypeStruct((), jnp.float32)
 
 

@@ -20,13 +20,6 @@ from pallas_kernels.pair_reduce import (
 )
 
 INF = math.inf
-quick_jit = partial(
-    jax.jit,
-    compiler_options={
-        "xla_backend_optimization_level": 0,
-        "xla_llvm_disable_expensive_passes": True,
-    },
-)
 
 
 def mesh_of(**axes):
@@ -101,7 +94,7 @@ def run(n, m, reductions, argnums=(0, 1, 2, 3), **options):
         argnums=argnums,
         has_aux=True,
     )
-    return jax.device_get(quick_jit(step)(rows["z"], cols["z"], cols["bias"], params["scale"]))
+    return jax.device_get(jax.jit(step)(rows["z"], cols["z"], cols["bias"], params["scale"]))
 
 
 @cache
@@ -135,7 +128,6 @@ WIDE, TALL = (16, 24), (24, 16)  # rows move; columns move
         ({"data": 2}, "gather", WIDE, "few"),
         ({"data": 4}, "ring", TALL, "few"),
         ({"slice": 2, "data": 4}, "ring", WIDE, "few"),
-        ({"slice": 2, "data": 4}, "gather", TALL, "few"),
         ({"slice": 2, "data": 2, "fsdp": 2}, "hierarchical", WIDE, "few"),
         ({"data": 4, "model": 2}, "hierarchical", TALL, "few"),
         ({"fsdp": 2, "model": 2, "data": 2}, None, TALL, "few"),  # in another order than by default
@@ -155,7 +147,7 @@ def test_sides_are_split_over_the_axes_that_are_named(mesh_axes):
     assert_same(got, on_one_device(*TALL))
 
 
-@pytest.mark.parametrize("locked, size", [(0, WIDE), (1, WIDE), (1, TALL)], ids=str)
+@pytest.mark.parametrize("locked, size", [(0, WIDE), (1, TALL)], ids=str)
 def test_a_locked_side_stays_or_moves_without_a_gradient(locked, size):
     with jax.enable_x64(True), jax.set_mesh(mesh_of(data=4)):
         got = run(*size, FEW, argnums=1 - locked, blocks=(3, 2))
@@ -167,9 +159,9 @@ def test_a_locked_side_stays_or_moves_without_a_gradient(locked, size):
     "groups, axes, comm",
     [
         (2, {"data": 8}, None),  # a group is some devices
-        (4, {"data": 8}, "gather"),
         (8, {"data": 8}, None),  # a group is a device
         (3, {"data": 8}, None),  # borders lie inside devices
+        (3, {"data": 4}, "gather"),
         (6, {"slice": 2, "data": 4}, "hierarchical"),
         (24, {"data": 4}, None),  # many groups in a device
     ],
@@ -239,7 +231,7 @@ def shared():
     index = rng.integers(-1, 8, (16, 2))
     index[:4] = 3
     with jax.enable_x64(True):
-        want = quick_jit(
+        want = jax.jit(
             jax.value_and_grad(
                 lambda *a: sum(parts(*a, index=index, mesh_axes=())), argnums=(0, 1, 2)
             )
@@ -261,7 +253,7 @@ def test_gradients_taken_outside_of_a_callers_shard_map(shared, check_vma):
 
     with jax.enable_x64(True), jax.set_mesh(mesh_of(data=4)):
         whole = jax.shard_map(here, **SPECS, out_specs=WHOLE, check_vma=check_vma)
-        got = quick_jit(jax.value_and_grad(whole, argnums=(0, 1, 2)))(*arrays, index)
+        got = jax.jit(jax.value_and_grad(whole, argnums=(0, 1, 2)))(*arrays, index)
     assert_same(got, want)
 
 
@@ -278,7 +270,7 @@ def test_gradients_taken_inside_of_a_checked_shard_map_are_whole(shared):
             **SPECS,
             out_specs=(WHOLE, (SPLIT, SPLIT, WHOLE)),
         )
-        got = quick_jit(inside)(*arrays, index)
+        got = jax.jit(inside)(*arrays, index)
     assert_same(got, want)
 
 
@@ -299,7 +291,7 @@ def test_gradients_taken_inside_of_an_unchecked_shard_map_are_the_devices_share(
         inside = jax.shard_map(
             here, **SPECS, out_specs=(WHOLE, (SPLIT, SPLIT, WHOLE)), check_vma=False
         )
-        got = quick_jit(inside)(*arrays, index)
+        got = jax.jit(inside)(*arrays, index)
     assert_same(got, want)
 
 
@@ -332,7 +324,7 @@ def test_sides_may_be_a_devices_own_or_split_over_the_axes_that_are_left(manual,
                 axis_names=manual,
                 check_vma=check_vma,
             )
-            got = quick_jit(jax.value_and_grad(both, argnums=(0, 1, 2)))(x, y, scale)
+            got = jax.jit(jax.value_and_grad(both, argnums=(0, 1, 2)))(x, y, scale)
     assert_same(got, want)
 
 
@@ -359,7 +351,7 @@ def test_take_is_indexing_and_its_gradient_a_scatter_add():
         want = jax.value_and_grad(indexed, (0, 1))(tree["z"], tree["half"])
         for axes in ({"data": 1}, {"data": 4}, {"slice": 2, "data": 4}, {"fsdp": 4, "data": 2}):
             with jax.set_mesh(mesh_of(**axes)):
-                step = quick_jit(jax.value_and_grad(value, (0, 1), has_aux=True))
+                step = jax.jit(jax.value_and_grad(value, (0, 1), has_aux=True))
                 (total, taken), gradients = step(tree["z"], tree["half"], index)
             assert_same((total, gradients), want)
             np.testing.assert_array_equal(taken["label"], want_label)

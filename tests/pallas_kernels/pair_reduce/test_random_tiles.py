@@ -77,7 +77,7 @@ def side(rng, n):
     return {"z": rng.normal(size=(n, 3)), "a": rng.normal(size=n), "label": rng.integers(0, 3, n)}
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(problems(), term, term, reductions, st.integers(0, 99))
 def test_a_random_tile_has_the_values_and_gradients_of_the_dense_grid(problem, a, b, drawn, seed):
     n, m, blocks, groups = problem
@@ -108,8 +108,7 @@ def test_a_random_tile_has_the_values_and_gradients_of_the_dense_grid(problem, a
 
     def both(**options):
         step = jax.value_and_grad(partial(run, **options), has_aux=True)
-        quick = {"xla_backend_optimization_level": 0}
-        return jax.device_get(jax.jit(step, compiler_options=quick)(floats))
+        return jax.device_get(jax.jit(step)(floats))
 
     with jax.enable_x64(True):
         floats = [rows["z"], cols["z"], rows["a"], cols["a"], np.float64(0.9)]
