@@ -48,7 +48,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         image=dict(name="edge_convnet", widths=[96, 192], depth=1),
         text=dict(name="text", vocab_size=4096, width=128, depth=1, heads=4),
     )
-    config.objective = dict(name="infonce", positives="concept", init_scale=20.0)
+    config.objective = dict(name="supcon", positives="concept", init_scale=20.0)
     config.optimizer = dict(name="adamw", b2=0.98, weight_decay=0.1, clip_norm=1.0)
     config.schedule = dict(name="warmup_cosine", peak=1.5e-3, warmup=30)
     config.ema = 0.99

@@ -44,7 +44,7 @@ def get_config(arg=None):
         image=dict(name="own_parts"),
         text=dict(name="own_parts", width=8),
     )
-    config.objective = dict(name="infonce", positives="concept")
+    config.objective = dict(name="supcon", positives="concept")
     config.optimizer = dict(name="adamw")
     config.schedule = dict(name="constant", peak=1e-3)
     config.eval = dict(splits=["val"], every=2, batch_size=8)

@@ -234,7 +234,7 @@ def own_config(tiny_config: dict[str, Any], folder: Path) -> dict[str, Any]:
         "source": {"name": "own_source", "split": "train"},
         "transforms": {"sound": keep, "words": keep},
         "towers": {"sound": tower, "words": tower},
-        "objective": {"name": "infonce", "pairs": [["sound", "words"]], "positives": "kind"},
+        "objective": {"name": "supcon", "pairs": [["sound", "words"]], "positives": "kind"},
         "eval": {"splits": ["val"]},
     }
 

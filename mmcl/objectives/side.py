@@ -1,0 +1,27 @@
+"""One side of the grid of pairs, as the tiles of the objectives see it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from mmcl.models.embedding import Embedding, unit
+
+
+def side(
+    embeddings: Mapping[str, Embedding],
+    batch: Mapping[str, Any],
+    modality: str,
+    label: str | None = None,
+) -> dict[str, jax.Array]:
+    """What a batch has of one modality, as leaves of `pair_reduce`.
+
+    Args:
+        label: name of an integer label of the batch that is taken along; None for none.
+
+    Returns:
+        `z` (B, D), float32, of length one; `present` (B,) bool; and, where one is named, `label`
+        (B,) int32.
+    """
+    leaves = {"z": unit(embeddings[modality].z), "present": batch["present"][modality]}
+    return leaves if label is None else {**leaves, "label": batch[label]}
