@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from mmcl.models.embedding import Embedding
-from mmcl.objectives import infonce, sigmoid, supcon
+from mmcl.objectives import infonce, sigmoid, soft_targets, supcon
 from mmcl.objectives.term import Objective
 
 OBJECTIVES: dict[str, Callable[[int, int], Objective]] = {  # of the batch size and the width
     "infonce": lambda B, D: infonce.Objective(),
     "sigmoid": lambda B, D: sigmoid.Objective(),
     "sigmoid, by label": lambda B, D: sigmoid.Objective(positives="concept"),
+    "soft_targets": lambda B, D: soft_targets.Objective(),
     "supcon": lambda B, D: supcon.Objective("concept"),
     "supcon, within": lambda B, D: supcon.Objective("concept", pairs=(("image", "image"),)),
 }
