@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from mmcl.models.embedding import Embedding
-from mmcl.objectives import decoupled, infonce, queue, sigmoid, soft_targets, supcon
+from mmcl.objectives import decoupled, filip, infonce, queue, sigmoid, soft_targets, supcon
 from mmcl.objectives.term import Objective
 
 OBJECTIVES: dict[str, Callable[[int, int], Objective]] = {  # of the batch size and the width
     "decoupled": lambda B, D: decoupled.Objective(sigma=0.5),
+    "filip": lambda B, D: filip.Objective(),
     "infonce": lambda B, D: infonce.Objective(),
     "queue": lambda B, D: queue.Objective(D, length=2 * B, positives="concept"),
     "sigmoid": lambda B, D: sigmoid.Objective(),
