@@ -263,6 +263,18 @@ def test_what_the_records_lack(
     assert said(experiment.open_source, stage.settings) == message
 
 
+def test_objectives_that_ask_for_it_get_the_width(tiny_config: dict[str, Any]) -> None:
+    tiny_config["objective"] = {"name": "queue", "length": 32, "positives": "index"}
+    (stage,) = experiment.stages(tiny_config)
+    objective: Any = experiment.build_objective(stage.settings)
+    assert objective.embed_dim == tiny_config["embed_dim"]
+    experiment.open_source(stage.settings)  # no record has an index, and every batch does
+    tiny_config["objective"]["embed_dim"] = 3
+    assert said(experiment.stages, tiny_config).startswith(
+        "config.objective.embed_dim: unknown key"
+    )
+
+
 def test_a_modality_that_no_record_has(
     tiny_config: dict[str, Any], own: Path, one_device: Mesh
 ) -> None:

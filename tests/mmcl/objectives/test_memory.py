@@ -33,7 +33,7 @@ def test_no_buffer_of_all_pairs(make_objective, make_problem):
     temp = []
     for B in (SMALL, 2 * SMALL):
         objective = make_objective(B, D)
-        program = compiled(objective, make_problem(objective, B, D, np.float32))
+        program = compiled(objective, make_problem(objective, B, D, np.float32, fresh=True))
         found = sizes(program.as_text())
         assert max(found) >= B * D, "the shapes were not read"
         assert max(found) < B * B / 4
