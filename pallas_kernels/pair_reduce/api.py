@@ -8,21 +8,19 @@ dozen lines of elementwise maths over the statistics. README.md beside this file
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
 
 from pallas_kernels.pair_reduce import blocks as block_sizes
 from pallas_kernels.pair_reduce import checks, differentiate, reference
-from pallas_kernels.pair_reduce.choices import Choice, call_name, earlier, note
+from pallas_kernels.pair_reduce.choices import Choice, Implementation, call_name, earlier, note
 from pallas_kernels.pair_reduce.layout import Comm, Layout, layout_of
 from pallas_kernels.pair_reduce.statistics import leaf
 from pallas_kernels.pair_reduce.take import take, take_shared
 from pallas_kernels.pair_reduce.types import Reduce, Sample, Tile, TopK, Winners
 from pallas_kernels.pair_reduce.xla import Problem
-
-Implementation = Literal["reference", "xla"]
 
 
 def pair_reduce(
@@ -74,11 +72,11 @@ def pair_reduce(
     """
     rows, cols, params = (jax.tree.map(jnp.asarray, tree) for tree in (rows, cols, params))
     n, m = checks.leading_size(rows, "rows"), checks.leading_size(cols, "cols")
+    layout = layout_of(mesh_axes, comm, {"rows": n, "cols": m})
     checks.ops(reductions)
     checks.terms(tile, rows, cols, params, reductions)
-    layout = layout_of(mesh_axes, comm, {"rows": n, "cols": m})
     problem, chosen = _plan(
-        tile, rows, cols, reductions, params, layout, groups, impl, blocks, precision
+        tile, rows, cols, reductions, params, layout, groups, comm, impl, blocks, precision
     )
     keys = {
         name: jax.random.key_data(r.op.key)
@@ -130,11 +128,21 @@ def pair_sum(
         raise ValueError("coefficients: names no term")
     rows, cols, params = (jax.tree.map(jnp.asarray, tree) for tree in (rows, cols, params))
     n, m = checks.leading_size(rows, "rows"), checks.leading_size(cols, "cols")
-    checks.terms(tile, rows, cols, params, reductions)
     layout = layout_of(mesh_axes, comm, {"rows": n, "cols": m})
+    checks.terms(tile, rows, cols, params, reductions)
     by_row = {f"{name} by row": Reduce("sum", name, "row") for name in coefficients}
     problem, chosen = _plan(
-        tile, rows, cols, {**reductions, **by_row}, params, layout, groups, impl, blocks, precision
+        tile,
+        rows,
+        cols,
+        {**reductions, **by_row},
+        params,
+        layout,
+        groups,
+        comm,
+        impl,
+        blocks,
+        precision,
     )
     if chosen == "reference" or not n or not m:
         sums = reference.pair_reduce(problem, rows, cols, params, {})
@@ -152,6 +160,7 @@ def _plan(
     params: Any,
     layout: Layout,
     groups: int | None,
+    comm: Comm | None,
     impl: Implementation | None,
     blocks: tuple[int, int] | None,
     precision: Any,
@@ -164,15 +173,15 @@ def _plan(
     for name, size in (("rows", n * here), ("cols", m * here)):
         if groups is not None and (groups < 1 or size % groups):
             raise ValueError(f"groups: {size} {name} do not fall into {groups} equal groups")
-    if blocks is not None and min(blocks) < 1:
-        raise ValueError(f"blocks: {blocks} should be two sizes of 1 or more")
-    if impl == "reference" and layout.inside:
-        raise ValueError("impl: the reference does not run inside a shard_map; xla does")
+    checks.blocks(blocks)
     call = call_name(tile, n, m, layout)
     kept = earlier(call)
     if kept is not None:
-        impl, blocks = impl or kept.impl, blocks or kept.blocks  # type: ignore[assignment]
-        layout = layout._replace(comm=layout.comm and kept.comm)  # type: ignore[arg-type]
+        impl, blocks = impl or kept.impl, blocks or kept.blocks
+        if layout.comm and comm is None and kept.comm:
+            layout = layout._replace(comm=kept.comm)
+    if impl == "reference" and layout.inside:
+        raise ValueError("impl: the reference does not run inside a shard_map; xla does")
     if blocks is None and n and m:
         parts = 1 if layout.inside else layout.devices
 
@@ -182,7 +191,7 @@ def _plan(
             )
 
         blocks = block_sizes.choose(tile, part(rows), part(cols), params)
-    choice = Choice(impl or "xla", layout.comm, tuple(blocks or (1, 1)))  # type: ignore[arg-type]
+    choice = Choice(impl or "xla", layout.comm, blocks or (1, 1))
     note(call, choice)
     problem = Problem(tile, dict(reductions), layout, choice.blocks, groups, precision)
     return problem, choice.impl

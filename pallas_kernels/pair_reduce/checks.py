@@ -1,7 +1,7 @@
 """What can be wrong with a call, said before anything runs."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 import jax
@@ -51,6 +51,20 @@ def ops(reductions: Mapping[str, Reduce]) -> None:
             raise ValueError(f"{where}: k={op.k} should be 1 or more")
 
 
+def blocks(given: Any) -> None:
+    """Blocks are two sizes, or nothing.
+
+    Raises:
+        ValueError: they are not.
+    """
+    if given is None:
+        return
+    if not isinstance(given, Sequence) or len(given) != 2:
+        raise ValueError(f"blocks: {given!r} should be two sizes, of rows and of columns")
+    if not all(isinstance(size, int) and size > 0 for size in given):
+        raise ValueError(f"blocks: {given!r} should be two whole numbers of 1 or more")
+
+
 def terms(
     tile: Tile, rows: Any, cols: Any, params: Any, reductions: Mapping[str, Reduce]
 ) -> dict[str, jax.ShapeDtypeStruct]:
@@ -70,6 +84,8 @@ def terms(
                 f"tile: captures {_name(tile, const)}a traced {const.dtype}{list(const.shape)};"
                 " pass it through params, rows or cols"
             )
+    if not isinstance(made, Mapping):
+        raise TypeError(f"tile: returns a {type(made).__name__}, not a dict of terms by name")
     for name, (op, term, per) in reductions.items():
         where = f"reductions[{name!r}]"
         _term(made, term, where, (n, m))

@@ -8,16 +8,18 @@ json.dump(made, file)
 import contextlib
 import contextvars
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
-from pallas_kernels.pair_reduce.layout import Layout
+from pallas_kernels.pair_reduce.layout import Comm, Layout
+
+Implementation = Literal["reference", "xla"]
 
 
 class Choice(NamedTuple):
     """Who computes a call, and how. Nothing here changes a value beyond rounding."""
 
-    impl: str
-    comm: str | None
+    impl: Implementation
+    comm: Comm | None
     blocks: tuple[int, int]
 
 
@@ -42,11 +44,14 @@ def choices(saved: dict[str, Any] | None = None) -> Iterator[dict[str, Any]]:
 
 
 def earlier(call: str) -> Choice | None:
-    """What was chosen for this call before, if somebody kept it."""
+    """What was chosen for this call before, if somebody kept it and it can still be had."""
     current = _current.get()
     if current is None or call not in current[0]:
         return None
     kept = current[0][call]
+    known = kept["impl"] in get_args(Implementation)
+    if not known or kept["comm"] not in (None, *get_args(Comm)):
+        return None
     return Choice(kept["impl"], kept["comm"], (kept["blocks"][0], kept["blocks"][1]))
 
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
 from pallas_kernels.pair_reduce import xla
+from pallas_kernels.pair_reduce.layout import shared_cotangent, varying
 from pallas_kernels.pair_reduce.xla import Problem, Wanted
 
 Leaves = list[jax.Array]
@@ -53,7 +54,8 @@ def summed(
         return total, sum(by * sums[f"{name} by row"] for name, by in coefficients.items())
 
     def forward(trees: Any, keys: Any, wanted: Wanted) -> Any:
-        return xla.summed(problem, trees, coefficients, wanted)
+        result, gradients = xla.summed(problem, trees, coefficients, wanted)
+        return result, [_everywhere(*side) for side in zip(gradients, wanted)]
 
     def backward(
         trees: Any, keys: Any, gradients: Any, cotangents: Any, wanted: Wanted
@@ -61,10 +63,10 @@ def summed(
         cotangent = cotangents[0]
         if isinstance(cotangent, SymbolicZero):
             return [[], [], []]
-        layout = problem.layout
-        if layout.inside:  # each device's loss has a share in the total
-            cotangent = jax.lax.psum(cotangent, layout.axes)
-        return [[cotangent * d for d in side] for side in gradients]
+        cotangent = shared_cotangent(problem.layout, trees, cotangent)
+        return [
+            [cotangent * d for d, flag in zip(*side) if flag] for side in zip(gradients, wanted)
+        ]
 
     total, by_row = _once(value, forward, backward, (rows, cols, params), {}, problem)
     return total, jax.lax.stop_gradient(by_row)
@@ -86,9 +88,8 @@ def _once(
             each tree, or none at all where they are zero. Only a leaf that somebody differentiates
             is wanted: jax says which.
     """
-    trees = xla.varying(problem.layout, trees, trees)
+    trees = varying(problem.layout, trees, trees)
     structures: list[Any] = [jax.tree.structure(tree) for tree in trees]
-    wanted: list[Wanted] = []  # static, known from the first half on
 
     def whole(sides: Sequence[Leaves]) -> tuple[Any, ...]:
         return tuple(structure.unflatten(side) for structure, side in zip(structures, sides))
@@ -98,21 +99,23 @@ def _once(
         return value(whole(sides), keys)
 
     def first_half(sides: Any, keys: Any) -> Any:
-        flags = [[leaf.perturbed and _is_float(leaf.value) for leaf in side] for side in sides]
+        wanted = Wanted(
+            *([leaf.perturbed and _is_float(leaf.value) for leaf in side] for side in sides)
+        )
         values = [[_first_order(leaf.value) for leaf in side] for side in sides]
-        wanted[:] = [Wanted(*flags)]
         keys = jax.tree.map(lambda primal: primal.value, keys)
-        result, kept = forward(whole(values), keys, wanted[0])
-        return result, (values, keys, kept)
+        result, kept = forward(whole(values), keys, wanted)
+        return result, (values, keys, kept, _as_arrays(wanted))
 
     def second_half(saved: Any, cotangents: Any) -> Any:
-        values, keys, kept = jax.tree.map(_first_order, saved)
+        values, keys, kept, flags = jax.tree.map(_first_order, saved)
+        wanted = _as_flags(flags)
         cotangents = jax.tree.map(
             lambda ct: ct if _is_zero(ct) else _first_order(ct), cotangents, is_leaf=_is_zero
         )
-        gradients = backward(whole(values), keys, kept, cotangents, wanted[0])
+        gradients = backward(whole(values), keys, kept, cotangents, wanted)
         sides: list[list[Any]] = []
-        for side, flags, given in zip(values, wanted[0], gradients):
+        for side, flags, given in zip(values, wanted, gradients):
             new = iter(given)
             sides.append(
                 [next(new).astype(x.dtype) if w and given else None for x, w in zip(side, flags)]
@@ -121,6 +124,25 @@ def _once(
 
     run.defvjp(first_half, second_half, symbolic_zeros=True)
     return run([jax.tree.leaves(tree) for tree in trees], keys)
+
+
+def _as_arrays(wanted: Wanted) -> list[Leaves]:
+    """The flags as the sizes of empty arrays, (1, 0) or (0, 0).
+
+    All traces of the first half (one for each choice of arguments that a jitted caller
+    differentiates) must keep the same structure, for jax remembers that of the last one only.
+    """
+    return [[jnp.zeros((int(flag), 0)) for flag in side] for side in wanted]
+
+
+def _as_flags(arrays: list[Leaves]) -> Wanted:
+    return Wanted(*([bool(len(x)) for x in side] for side in arrays))
+
+
+def _everywhere(given: Leaves, flags: Sequence[bool]) -> Leaves:
+    """An array for every leaf: an empty one where none is given."""
+    new = iter(given)
+    return [next(new) if flag else jnp.zeros(0) for flag in flags]
 
 
 @jax.custom_jvp

@@ -39,13 +39,14 @@ class Layout(NamedTuple):
         """`function` of this device's parts, as a function of whole arrays."""
         if self.inside or not self.axes:
             return function
-        return jax.shard_map(
+        mapped = jax.shard_map(
             function,
             in_specs=in_specs,
             out_specs=out_specs,
             axis_names=set(self.axes),
             check_vma=False,
         )
+        return lambda *args: varying(self, args, mapped(*args))
 
 
 def layout_of(
@@ -71,10 +72,16 @@ def layout_of(
         axes = tuple(a for a in BATCH_AXES if a in kinds and kinds[a] != AxisType.Manual)
     else:
         axes = (mesh_axes,) if isinstance(mesh_axes, str) else tuple(mesh_axes)
+    if len(set(axes)) < len(axes):
+        raise ValueError(f"mesh_axes: {axes} name an axis twice")
     for axis in axes:
         if axis not in kinds:
             there = f"only {mesh.axis_names}" if kinds else "no mesh: call it under jax.set_mesh"
             raise ValueError(f"mesh_axes: there is no axis {axis!r}; there is {there}")
+        if kinds[axis] == AxisType.Explicit:
+            raise ValueError(
+                f"mesh_axes: {axis!r} is an Explicit axis; make the mesh with axis_types Auto"
+            )
     manual = {kinds[axis] == AxisType.Manual for axis in axes}
     if len(manual) > 1:
         raise ValueError(f"mesh_axes: of {axes} some are inside a shard_map and some are not")
@@ -92,3 +99,38 @@ def layout_of(
     if comm is None:
         comm = "hierarchical" if len(axes) > 1 and axes[0] == "slice" else "ring"
     return Layout(axes, counts, inside, comm)
+
+
+def varying(layout: Layout, like: Any, tree: Any) -> Any:
+    """`tree` typed as differing between devices as `like` does, inside a caller's shard_map."""
+    axes = set(layout.axes if layout.inside else ()).union(
+        *map(_varies_over, jax.tree.leaves(like))
+    )
+
+    def one(x: jax.Array) -> jax.Array:
+        missing = tuple(sorted(axes - _varies_over(x)))
+        return jax.lax.pcast(x, missing, to="varying") if missing else x
+
+    return jax.tree.map(one, tree)
+
+
+def shared_cotangent(layout: Layout, like: Any, tree: Any) -> Any:
+    """The cotangent of a value that all devices have: inside a shard_map the sum of their shares.
+
+    Args:
+        like: arrays that differ between devices. Where their types say so (check_vma), a cotangent
+            whose type says that it does not differ is whole already.
+    """
+    if not layout.inside:
+        return tree
+    typed = set(layout.axes) <= _varies_over(jax.tree.leaves(like)[0])
+
+    def one(x: jax.Array) -> jax.Array:
+        axes = tuple(a for a in layout.axes if not typed or a in _varies_over(x))
+        return jax.lax.psum(x, axes) if axes else x
+
+    return jax.tree.map(one, tree)
+
+
+def _varies_over(x: Any) -> frozenset[str]:
+    return jax.typeof(x).manual_axis_type.varying

@@ -174,7 +174,11 @@ def _joined(tree: Any, layout: Layout, merge: Merge) -> Any:
     if merge is None:
         return jax.tree.map(lambda x: jax.lax.psum(x, layout.axes), tree)
     parts = jax.tree.map(lambda x: jax.lax.all_gather(x, layout.axes), tree)
-    return _folded(parts, layout.devices, merge)
+    whole = _folded(parts, layout.devices, merge)
+    if not layout.inside:
+        return whole
+    first = jax.lax.axis_index(layout.axes) == 0  # a psum, for its type: the same on every device
+    return jax.tree.map(lambda x: jax.lax.psum(jnp.where(first, x, 0), layout.axes), whole)
 
 
 def _folded(parts: Any, count: int, merge: Callable[[Any, Any], Any]) -> Any:

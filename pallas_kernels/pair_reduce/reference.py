@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from pallas_kernels.pair_reduce import noise
-from pallas_kernels.pair_reduce.statistics import at_least_float32, leaf
+from pallas_kernels.pair_reduce.statistics import at_least_float32, leaf, ordered
 from pallas_kernels.pair_reduce.types import At, Reduce, Sample, SoftmaxMean, TopK
 from pallas_kernels.pair_reduce.xla import Problem
 
@@ -45,7 +45,8 @@ def pair_reduce(
             return _max(x, AXES[per])
         if isinstance(op, SoftmaxMean):
             if op.value in terms:
-                return jnp.sum(_softmax(x, AXES[per]) * masked(op.value, 0.0), axis=AXES[per])
+                averaged = jnp.where(jnp.isneginf(x), 0.0, masked(op.value, 0.0))
+                return jnp.sum(_softmax(x, AXES[per]) * averaged, axis=AXES[per])
             value = leaf(cols if per == "row" else rows, op.value)
             p = _softmax(x, AXES[per])
             return jnp.tensordot(p if per == "row" else p.T, value, axes=1)
@@ -53,7 +54,7 @@ def pair_reduce(
         rank = jax.lax.stop_gradient(x)
         if isinstance(op, Sample):
             rank = rank + noise.gumbel(keys[name], at.row, at.col, x.dtype)
-        return _winners(x, rank, op.k, per)
+        return _winners(x, ordered(rank), op.k, per)
 
     return {name: statistic(name, reduce) for name, reduce in problem.reductions.items()}
 
@@ -83,7 +84,7 @@ def _max(term: jax.Array, axis: int | None) -> jax.Array:
         return _max(term, axis)[0]
     if term.shape[axis] == 0:
         return jnp.full((term.shape[1 - axis],), -jnp.inf, term.dtype)
-    winner = jnp.expand_dims(jnp.argmax(term, axis=axis), axis)
+    winner = jnp.expand_dims(jnp.argmax(ordered(term), axis=axis), axis)
     best = jnp.squeeze(jnp.take_along_axis(term, winner, axis=axis), axis)
     return jnp.where(jnp.isneginf(best), -jnp.inf, best)
 

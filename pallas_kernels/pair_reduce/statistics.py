@@ -169,18 +169,18 @@ class SoftmaxAverage:
     fill = (Exponentials(-jnp.inf, 0.0), 0.0)
 
     def _value(self, seen: Seen) -> tuple[jax.Array, bool]:
-        """The value, and whether it is a leaf, which is then (other side, flat)."""
+        """The value, 0 where the term is -inf, and whether it is a leaf of the other side."""
         if self.value in seen.terms:
-            return seen.term(self.value, 0.0), False
+            none = jnp.isneginf(seen.term(self.term, -jnp.inf))
+            return jnp.where(none, 0.0, seen.term(self.value, 0.0)), False
         side = seen.col if self.per == "row" else seen.row
-        value = at_least_float32(leaf(side, self.value))
-        return value.reshape(len(value), -1), True
+        return at_least_float32(leaf(side, self.value)), True
 
     def of_tile(self, seen: Seen) -> tuple[Exponentials, jax.Array]:
         state, e = _exponentials(seen.term(self.term, -jnp.inf), self.per)
         value, is_leaf = self._value(seen)
         if is_leaf:
-            return state, (e if self.per == "row" else e.T) @ value
+            return state, jnp.tensordot(e if self.per == "row" else e.T, value, axes=1)
         return state, jnp.sum(e * value, axis=_axis(self.per))
 
     def merge(self, a: Any, b: Any) -> tuple[Exponentials, jax.Array]:
@@ -202,7 +202,10 @@ class SoftmaxAverage:
         if not is_leaf:
             p = _probability(x, lse, cotangent, self.per)
             away = value - across(mean, self.per)
+            if self.value == self.term:
+                return Pulled({self.term: p * away + p})
             return Pulled({self.term: p * away, self.value: p})
+        value, mean, cotangent = (x.reshape(len(x), -1) for x in (value, mean, cotangent))
         empty = jnp.isneginf(lse)
         cotangent = jnp.where(_tail(empty, cotangent), 0.0, cotangent.astype(mean.dtype))
         p = _probability(x, lse, jnp.ones_like(lse), self.per)
@@ -239,6 +242,7 @@ class Best:
         rank = value
         if self.key is not None:
             rank = value + noise.gumbel(self.key, seen.at.row, seen.at.col, value.dtype)
+        rank = ordered(rank)
         if self.per == "col":
             return self._of_lines(rank.T, value.T, seen.at.row)
         picks = self._of_lines(rank, value, seen.at.col)
@@ -321,6 +325,11 @@ def at_least_float32(x: jax.Array) -> jax.Array:
     if not jnp.issubdtype(x.dtype, jnp.floating):
         return x
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def ordered(rank: jax.Array) -> jax.Array:
+    """`rank` without what has no place in an order: -0 is 0, and NaN as large as may be."""
+    return jnp.where(rank == 0, 0.0, jnp.where(jnp.isnan(rank), jnp.inf, rank))
 
 
 def leaf(tree: Any, name: str) -> Any:

@@ -24,8 +24,9 @@ class SoftmaxMean:
     """Σ_j softmax_j(term) · value_ij, made online as attention makes it.
 
     Attributes:
-        value: another term of the tile, for a statistic of shape (n,); or a float leaf of the other
-            side (dotted where it is nested: "teacher.z"), for one of shape (n, ...).
+        value: a term of the tile, for a statistic of shape (n,), whatever it is where the averaging
+            term is -inf; or a float leaf of the other side (dotted where it is nested:
+            "teacher.z"), for one of shape (n, ...).
     """
 
     value: str

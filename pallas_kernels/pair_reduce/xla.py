@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from pallas_kernels.pair_reduce.mesh import Layout, sweep_mesh
+from pallas_kernels.pair_reduce.layout import Layout, shared_cotangent, varying
+from pallas_kernels.pair_reduce.mesh import sweep_mesh
 from pallas_kernels.pair_reduce.statistics import (
     Pulled,
     Seen,
@@ -25,7 +26,7 @@ from pallas_kernels.pair_reduce.statistics import (
     statistic,
 )
 from pallas_kernels.pair_reduce.sweep import State, cut, length
-from pallas_kernels.pair_reduce.types import At, Reduce, Tile
+from pallas_kernels.pair_reduce.types import At, Reduce, SoftmaxMean, Tile
 
 Trees = tuple[Any, Any, Any]  # of rows, columns and params
 
@@ -41,7 +42,7 @@ class Problem(NamedTuple):
     precision: Any  # for jax.default_matmul_precision; None: as it is
 
     def evaluate(self, row: Any, col: Any, params: Any, at: At) -> dict[str, jax.Array]:
-        """The terms of a tile, float32 at least."""
+        """The terms of a tile that some reduction needs, float32 at least."""
         precise = (
             contextlib.nullcontext()
             if self.precision is None
@@ -49,7 +50,8 @@ class Problem(NamedTuple):
         )
         with precise:
             terms = self.tile(row, col, params, at)
-        return {name: at_least_float32(term) for name, term in terms.items()}
+        needed = {name for r in self.reductions.values() for name in (r.term, _value(r))}
+        return {name: at_least_float32(x) for name, x in terms.items() if name in needed}
 
     def statistics(self, keys: Mapping[str, jax.Array]) -> dict[str, Statistic]:
         return {name: statistic(r, keys.get(name)) for name, r in self.reductions.items()}
@@ -58,6 +60,11 @@ class Problem(NamedTuple):
         """How each statistic's array is split."""
         split, whole = self.layout.split, PartitionSpec()
         return {name: whole if of(r) == "all" else split for name, r in self.reductions.items()}
+
+
+def _value(reduce: Reduce) -> str | None:
+    """What a SoftmaxMean averages."""
+    return reduce.op.value if isinstance(reduce.op, SoftmaxMean) else None
 
 
 class Wanted(NamedTuple):
@@ -137,8 +144,8 @@ def _backward(
     notes: dict[str, dict[str, Any]] = {"row": {}, "col": {}, "all": {}}
     for name, of in statistics.items():
         cotangent = cotangents[name]
-        if of.per == "all" and layout.inside:  # each device's loss has a share in it
-            cotangent = jax.tree.map(lambda x: jax.lax.psum(x, layout.axes), cotangent)
+        if of.per == "all":
+            cotangent = shared_cotangent(layout, trees, cotangent)
         notes[of.per][name] = (residuals[name], cotangent)
 
     def visit(row: Any, col: Any, state: State, at: At, valid: Any) -> State:
@@ -262,10 +269,10 @@ def _add_to_leaf(
     d_side: list[jax.Array], tree: Any, flags: Sequence[bool], of: Any, d_leaf: jax.Array
 ) -> None:
     """Add to the gradient of the leaf that a SoftmaxMean averages, if it is wanted."""
-    target = leaf(tree, of.value)
-    place = [x is target for x, w in zip(jax.tree.leaves(tree), flags) if w]
-    if any(place):
-        i = place.index(True)
+    structure: Any = jax.tree.structure(tree)
+    place = leaf(structure.unflatten(range(len(flags))), of.value)
+    if flags[place]:
+        i = sum(flags[:place])
         d_side[i] = d_side[i] + d_leaf.reshape(d_side[i].shape)
 
 
@@ -331,20 +338,3 @@ def no_gradients(layout: Layout, trees: Trees, wanted: Wanted) -> State:
         return [jnp.zeros(x.shape, jnp.promote_types(x.dtype, jnp.float32)) for x in leaves]
 
     return varying(layout, trees, State(*(zeros(t, w) for t, w in zip(trees, wanted))))
-
-
-def varying(layout: Layout, like: Any, tree: Any) -> Any:
-    """`tree` typed as differing between devices, as `like` does, inside a caller's shard_map."""
-    if not layout.inside:
-        return tree
-    axes = set(layout.axes).union(*(_varies_over(x) for x in jax.tree.leaves(like)))
-
-    def one(x: jax.Array) -> jax.Array:
-        missing = tuple(sorted(axes - _varies_over(x)))
-        return jax.lax.pcast(x, missing, to="varying") if missing else x
-
-    return jax.tree.map(one, tree)
-
-
-def _varies_over(x: Any) -> frozenset[str]:
-    return jax.typeof(x).manual_axis_type.varying
