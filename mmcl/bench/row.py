@@ -2,7 +2,8 @@
 
     python -m mmcl.bench.row CASE IMPL BATCH DIM REPEATS
 
-prints the row as a line of JSON, or says why there is none in one line on stderr and exits with 1.
+prints the row as a line of JSON; or a traceback, as its last line why there is no row, and exits
+with 1.
 """
 
 import json
@@ -10,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 from typing import NamedTuple
 
@@ -95,6 +97,7 @@ if __name__ == "__main__":
     try:
         _main(*sys.argv[1:])
     except Exception as error:  # whatever it is, its row is empty and the others go on
+        traceback.print_exc()
         lines = str(error).strip().splitlines() or [""]
         kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
         print(f"{kind}{lines[0]}", file=sys.stderr)

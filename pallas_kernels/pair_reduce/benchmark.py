@@ -58,8 +58,7 @@ def measure(
     compiled = jax.jit(function).lower(*args).compile()
     sizes = compiled.memory_analysis()
     a, b = unit
-    rows = max(1, STRIP // (len(b) * a.dtype.itemsize))
-    strips = [a[start : start + rows] for start in range(0, len(a), rows)]
+    strips = _strips(a, len(b) * a.dtype.itemsize)
     product = jax.jit(lambda strip, b: strip @ b.T)
 
     def multiply() -> None:
@@ -94,6 +93,12 @@ def best(calls: Sequence[Callable[[], Any]], repeats: int) -> list[Spent]:
         )
         for one in zip(*spent)
     ]
+
+
+def _strips(a: jax.Array, row_bytes: int) -> list[jax.Array]:
+    """All rows of `a`, at most so many at once that a product with rows of that size is small."""
+    rows = max(1, STRIP // row_bytes)
+    return [a[start : start + rows] for start in range(0, len(a), rows)]
 
 
 def _spent(call: Callable[[], Any]) -> Spent:

@@ -37,7 +37,8 @@ def _operations(jaxpr: Any) -> float:
         if name == "scan":
             times = params["length"]
         elif name == "shard_map":
-            times = math.prod(params["mesh"].shape[axis] for axis in params["manual_axes"])
+            axes = params.get("newly_manual_axes", params.get("manual_axes"))  # by jax's version
+            times = math.prod(params["mesh"].shape[axis] for axis in axes)
         elif name == "pallas_call":
             times = math.prod(params["grid_mapping"].grid)
         total += times * (max(inner, default=0.0) if name == "cond" else sum(inner))
