@@ -39,10 +39,10 @@ def test_the_unit_is_a_whole_product_whatever_its_strips(monkeypatch: pytest.Mon
 
 
 def test_the_best_of_several_times_and_the_warm_up_does_not_count() -> None:
-    naps = iter([0.3, 0.05, 0.002, 0.1])
+    naps = iter([0.001, 0.5, 0.05, 0.4])
     (spent,) = best([lambda: time.sleep(next(naps))], 3)
-    assert 0.002 <= spent.wall_s < 0.05
-    assert spent.cpu_s < 0.002  # a nap costs no processor
+    assert 0.05 <= spent.wall_s < 0.4
+    assert spent.cpu_s < 0.04  # a nap costs no processor
 
 
 @linux
