@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from mmcl.models.embedding import Embedding
-from mmcl.objectives.side import side
+from mmcl.objectives.side import cosine, side
 from mmcl.objectives.temperature import logit_scale
 from mmcl.objectives.term import Result, Term
 from pallas_kernels.pair_reduce import At, Reduce, pair_reduce
@@ -68,26 +68,27 @@ class Objective:
     def _term(
         self, rows: dict[str, jax.Array], cols: dict[str, jax.Array], scale: jax.Array
     ) -> Term:
-        lse = pair_reduce(
-            _tile,
-            {**rows, "z": scale * rows["z"]},
-            cols,
-            {
-                "row": Reduce("logsumexp", "negative", "row"),
-                "col": Reduce("logsumexp", "negative", "col"),
-            },
-        )
+        reductions = {
+            "row": Reduce("logsumexp", "negative", "row"),
+            "col": Reduce("logsumexp", "negative", "col"),
+            "own": Reduce("sum", "own", "row"),
+        }
+        stats = pair_reduce(_tile, rows, cols, reductions, scale)
         counts_B = rows["present"] & cols["present"]
-        counts_B = counts_B & jnp.isfinite(lse["row"]) & jnp.isfinite(lse["col"])
-        cosine_B = jnp.sum(rows["z"] * cols["z"], axis=-1)
-        pull_B = scale * cosine_B
+        counts_B = counts_B & jnp.isfinite(stats["row"]) & jnp.isfinite(stats["col"])
+        pull_B = scale * stats["own"]
         if self.sigma is not None:
-            share_B = jax.nn.softmax(cosine_B / self.sigma, where=counts_B)
+            share_B = jax.nn.softmax(stats["own"] / self.sigma, where=counts_B)
             pull_B = (2 - jnp.sum(counts_B) * share_B) * pull_B
-        value_B = jnp.where(counts_B, 0.5 * (lse["row"] + lse["col"]) - pull_B, 0.0)
+        value_B = jnp.where(counts_B, 0.5 * (stats["row"] + stats["col"]) - pull_B, 0.0)
         return Term(value_B, counts_B.astype(jnp.float32))
 
 
-def _tile(row: Any, col: Any, params: Any, at: At) -> dict[str, jax.Array]:
-    negative = row["present"][:, None] & col["present"] & (at.row[:, None] != at.col)
-    return {"negative": jnp.where(negative, row["z"] @ col["z"].T, -jnp.inf)}
+def _tile(row: Any, col: Any, scale: Any, at: At) -> dict[str, jax.Array]:
+    cosine_rxc = cosine(row["z"], col["z"])
+    own = at.row[:, None] == at.col
+    negative = row["present"][:, None] & col["present"] & ~own
+    return {
+        "negative": jnp.where(negative, scale * cosine_rxc, -jnp.inf),
+        "own": jnp.where(own, cosine_rxc, 0.0),
+    }

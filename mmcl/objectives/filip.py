@@ -75,14 +75,14 @@ class Objective:
 def _side(
     embeddings: Mapping[str, Embedding], batch: Mapping[str, Any], modality: str
 ) -> dict[str, jax.Array]:
-    """Unit tokens (B, T, D), which of them are there (B, T), and who has any (B,)."""
+    """Tokens (B, T, D), which of them are there (B, T), and who has any (B,)."""
     _, tokens_BxTxD, mask_BxT = embeddings[modality]
     if tokens_BxTxD is None:
         raise InputError(f"config.objective.pairs: the tower of '{modality}' gives no tokens.")
     if mask_BxT is None:
         mask_BxT = jnp.ones(tokens_BxTxD.shape[:2], bool)
     present_B = batch["present"][modality] & jnp.any(mask_BxT, axis=1)
-    return {"tokens": unit(tokens_BxTxD), "mask": mask_BxT, "present": present_B}
+    return {"tokens": tokens_BxTxD, "mask": mask_BxT, "present": present_B}
 
 
 def _term(rows: dict[str, jax.Array], cols: dict[str, jax.Array], scale: jax.Array) -> Term:
@@ -98,7 +98,7 @@ def _term(rows: dict[str, jax.Array], cols: dict[str, jax.Array], scale: jax.Arr
 
 
 def _tile(row: Any, col: Any, params: Any, at: At) -> dict[str, jax.Array]:
-    cosine_rxTxcxU = jnp.einsum("rtd,cud->rtcu", row["tokens"], col["tokens"])
+    cosine_rxTxcxU = jnp.einsum("rtd,cud->rtcu", unit(row["tokens"]), unit(col["tokens"]))
     there_rxTxcxU = row["mask"][:, :, None, None] & col["mask"]
     cosine_rxTxcxU = jnp.where(there_rxTxcxU, cosine_rxTxcxU, -2.0)  # further than any
     best_rxTxc = jnp.max(cosine_rxTxcxU, axis=3)

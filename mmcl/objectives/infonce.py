@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from mmcl.models.embedding import Embedding
-from mmcl.objectives.side import side
+from mmcl.objectives.side import cosine, side
 from mmcl.objectives.temperature import logit_scale
 from mmcl.objectives.term import Result, Term
 from pallas_kernels.pair_reduce import At, Reduce, pair_reduce
@@ -62,22 +62,21 @@ class Objective:
 
 
 def _term(rows: dict[str, jax.Array], cols: dict[str, jax.Array], scale: jax.Array) -> Term:
-    rows = {**rows, "z": scale * rows["z"]}
-    lse = pair_reduce(
-        _tile,
-        rows,
-        cols,
-        {
-            "row": Reduce("logsumexp", "logit", "row"),
-            "col": Reduce("logsumexp", "logit", "col"),
-        },
-    )
-    own_B = jnp.sum(rows["z"] * cols["z"], axis=-1)
+    reductions = {
+        "row": Reduce("logsumexp", "logit", "row"),
+        "col": Reduce("logsumexp", "logit", "col"),
+        "own": Reduce("sum", "own", "row"),
+    }
+    stats = pair_reduce(_tile, rows, cols, reductions, scale)
     both_B = rows["present"] & cols["present"]
-    value_B = jnp.where(both_B, 0.5 * (lse["row"] + lse["col"]) - own_B, 0.0)
+    value_B = jnp.where(both_B, 0.5 * (stats["row"] + stats["col"]) - stats["own"], 0.0)
     return Term(value_B, both_B.astype(jnp.float32))
 
 
-def _tile(row: Any, col: Any, params: Any, at: At) -> dict[str, jax.Array]:
+def _tile(row: Any, col: Any, scale: Any, at: At) -> dict[str, jax.Array]:
+    logit = scale * cosine(row["z"], col["z"])
     present = row["present"][:, None] & col["present"]
-    return {"logit": jnp.where(present, row["z"] @ col["z"].T, -jnp.inf)}
+    return {
+        "logit": jnp.where(present, logit, -jnp.inf),
+        "own": jnp.where(at.row[:, None] == at.col, logit, 0.0),
+    }

@@ -24,8 +24,8 @@ import jax
 import jax.numpy as jnp
 
 from data_pipelines.errors import InputError
-from mmcl.models.embedding import Embedding
-from mmcl.objectives.side import side
+from mmcl.models.embedding import Embedding, unit
+from mmcl.objectives.side import cosine, side
 from mmcl.objectives.temperature import logit_scale
 from mmcl.objectives.term import Result, Term
 from pallas_kernels.pair_reduce import At, Reduce, pair_reduce
@@ -111,6 +111,7 @@ class Objective:
             by_slot = jax.lax.dynamic_update_index_in_dim(by_slot, new, state["slot"], axis=1)
             return by_slot.reshape(old.shape)
 
+        sides = {m: {**leaves, "z": unit(leaves["z"])} for m, leaves in sides.items()}
         queue = jax.tree.map(put, state["queue"], sides)
         return {"queue": queue, "slot": (state["slot"] + 1) % slots}
 
@@ -118,28 +119,30 @@ class Objective:
 def _term(
     rows: Leaves, cols: Leaves, past_rows: Leaves, past_cols: Leaves, scale: jax.Array
 ) -> Term:
-    own_B = scale * jnp.sum(rows["z"] * cols["z"], axis=-1)
     both_B = rows["present"] & cols["present"]
     per_row = {"row": Reduce("logsumexp", "logit", "row")}
     per_col = {"col": Reduce("logsumexp", "logit", "col")}
-    scaled_rows, scaled_cols = ({**x, "z": scale * x["z"]} for x in (rows, cols))
-    now = pair_reduce(_tile, scaled_rows, cols, per_row | per_col)
-    row = pair_reduce(_past_tile, scaled_rows, past_cols, per_row)["row"]
-    col = pair_reduce(_past_tile, scaled_cols, past_rows, per_row)["row"]
+    own = {"own": Reduce("sum", "own", "row")}
+    now = pair_reduce(_tile, rows, cols, per_row | per_col | own, scale)
+    row = pair_reduce(_past_tile, rows, past_cols, per_row, scale)["row"]
+    col = pair_reduce(_past_tile, cols, past_rows, per_row, scale)["row"]
     lse_B = jnp.logaddexp(now["row"], row) + jnp.logaddexp(now["col"], col)
-    value_B = jnp.where(both_B, 0.5 * lse_B - own_B, 0.0)
+    value_B = jnp.where(both_B, 0.5 * lse_B - now["own"], 0.0)
     return Term(value_B, both_B.astype(jnp.float32))
 
 
-def _tile(row: Any, col: Any, params: Any, at: At) -> dict[str, jax.Array]:
+def _tile(row: Any, col: Any, scale: Any, at: At) -> dict[str, jax.Array]:
+    logit = scale * cosine(row["z"], col["z"])
+    own = at.row[:, None] == at.col
     counts = row["present"][:, None] & col["present"]
     if "label" in row:
-        counts &= (row["label"][:, None] != col["label"]) | (at.row[:, None] == at.col)
-    return {"logit": jnp.where(counts, row["z"] @ col["z"].T, -jnp.inf)}
+        counts &= (row["label"][:, None] != col["label"]) | own
+    return {"logit": jnp.where(counts, logit, -jnp.inf), "own": jnp.where(own, logit, 0.0)}
 
 
-def _past_tile(row: Any, col: Any, params: Any, at: At) -> dict[str, jax.Array]:
+def _past_tile(row: Any, col: Any, scale: Any, at: At) -> dict[str, jax.Array]:
     counts = row["present"][:, None] & col["present"]
     if "label" in row:
         counts &= row["label"][:, None] != col["label"]
-    return {"logit": jnp.where(counts, row["z"] @ col["z"].T, -jnp.inf)}
+    logit = scale * (unit(row["z"]) @ col["z"].T)  # what is in the queue has length one
+    return {"logit": jnp.where(counts, logit, -jnp.inf)}

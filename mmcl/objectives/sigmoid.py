@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from mmcl.models.embedding import Embedding
-from mmcl.objectives.side import side
+from mmcl.objectives.side import cosine, side
 from mmcl.objectives.temperature import logit_scale
 from mmcl.objectives.term import Result, Term
 from pallas_kernels.pair_reduce import At, pair_sum
@@ -65,14 +65,15 @@ class Objective:
         for a, b in self.pairs:
             rows, cols = (side(embeddings, batch, m, self.positives) for m in (a, b))
             counts_B = rows["present"] & cols["present"]
-            rows = {**rows, "z": scale * rows["z"], "counts": counts_B}
-            total, value_B = pair_sum(_tile, rows, cols, {"loss": 1.0}, {"bias": bias})
+            rows = {**rows, "counts": counts_B}
+            shared = {"scale": scale, "bias": bias}
+            total, value_B = pair_sum(_tile, rows, cols, {"loss": 1.0}, shared)
             terms[f"{a}_{b}"] = Term(value_B, counts_B.astype(jnp.float32), total)
         return Result(terms, None, {"logit_scale": scale, "logit_bias": bias})
 
 
 def _tile(row: Any, col: Any, params: Any, at: At) -> dict[str, jax.Array]:
-    logit = row["z"] @ col["z"].T + params["bias"]
+    logit = params["scale"] * cosine(row["z"], col["z"]) + params["bias"]
     if "label" in row:
         positive = row["label"][:, None] == col["label"]
     else:

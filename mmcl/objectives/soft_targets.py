@@ -27,8 +27,8 @@ import jax
 import jax.numpy as jnp
 
 from data_pipelines.errors import InputError
-from mmcl.models.embedding import Embedding, unit
-from mmcl.objectives.side import side
+from mmcl.models.embedding import Embedding
+from mmcl.objectives.side import cosine, side
 from mmcl.objectives.temperature import logit_scale
 from mmcl.objectives.term import Result, Term
 from pallas_kernels.pair_reduce import At, Reduce, SoftmaxMean, pair_reduce
@@ -89,25 +89,25 @@ class Objective:
     def _teacher(
         self, embeddings: Mapping[str, Embedding], batch: Mapping[str, Any], modality: str
     ) -> jax.Array:
-        """The teacher's unit vectors (B, D')."""
+        """The teacher's vectors (B, D')."""
         if self.teacher is None:
-            return jax.lax.stop_gradient(unit(embeddings[modality].z))
+            return jax.lax.stop_gradient(embeddings[modality].z)
         if modality not in batch.get(self.teacher, {}):
             raise InputError(
                 f"config.objective.teacher: the batch has no '{self.teacher}' for '{modality}'."
             )
-        return jax.lax.stop_gradient(unit(batch[self.teacher][modality]))
+        return jax.lax.stop_gradient(batch[self.teacher][modality])
 
     def _term(
         self, rows: dict[str, jax.Array], cols: dict[str, jax.Array], scale: jax.Array
     ) -> Term:
-        rows = {**rows, "z": scale * rows["z"], "teacher": self.teacher_scale * rows["teacher"]}
         lse = {f"lse {per}": Reduce("logsumexp", "logit", per) for per in PER}
         soft = {f"soft {per}": Reduce(SoftmaxMean("value"), "teacher", per) for per in PER}
-        stats = pair_reduce(_tile, rows, cols, {**lse, **soft})
-        own_B = jnp.sum(rows["z"] * cols["z"], axis=-1)
+        own = {"own": Reduce("sum", "own", "row")}
+        scales = {"model": scale, "teacher": jnp.float32(self.teacher_scale)}
+        stats = pair_reduce(_tile, rows, cols, {**lse, **soft, **own}, scales)
         one_way = [
-            stats[f"lse {per}"] - self.mix * stats[f"soft {per}"] - (1 - self.mix) * own_B
+            stats[f"lse {per}"] - self.mix * stats[f"soft {per}"] - (1 - self.mix) * stats["own"]
             for per in PER
         ]
         both_B = rows["present"] & cols["present"]
@@ -116,11 +116,12 @@ class Objective:
 
 
 def _tile(row: Any, col: Any, params: Any, at: At) -> dict[str, jax.Array]:
-    logit = row["z"] @ col["z"].T
-    teacher = row["teacher"] @ col["teacher"].T
+    logit = params["model"] * cosine(row["z"], col["z"])
+    teacher = params["teacher"] * cosine(row["teacher"], col["teacher"])
     present = row["present"][:, None] & col["present"]
     return {
         "logit": jnp.where(present, logit, -jnp.inf),
         "value": jnp.where(present, logit, 0.0),  # finite, for -inf times no probability is nan
         "teacher": jnp.where(present, teacher, -jnp.inf),
+        "own": jnp.where(at.row[:, None] == at.col, logit, 0.0),
     }

@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 
 from mmcl.models.embedding import Embedding
-from mmcl.objectives.side import side
+from mmcl.objectives.side import cosine, side
 from mmcl.objectives.temperature import logit_scale
 from mmcl.objectives.term import Result, Term
 from pallas_kernels.pair_reduce import At, Reduce, pair_reduce
@@ -76,8 +76,7 @@ def _term(
         reductions[f"lse {per}"] = Reduce("logsumexp", "logit", per)
         reductions[f"sum {per}"] = Reduce("sum", "positive_logit", per)
         reductions[f"count {per}"] = Reduce("sum", "is_positive", per)
-    rows = {**rows, "z": scale * rows["z"]}
-    stats = pair_reduce(partial(_tile, itself=itself), rows, cols, reductions)
+    stats = pair_reduce(partial(_tile, itself=itself), rows, cols, reductions, scale)
     counts_B = rows["present"] & cols["present"] & (stats["count row"] > 0)
     one_way = [
         stats[f"lse {per}"] - stats[f"sum {per}"] / jnp.maximum(stats[f"count {per}"], 1.0)
@@ -87,8 +86,8 @@ def _term(
     return Term(value_B, counts_B.astype(jnp.float32))
 
 
-def _tile(row: Any, col: Any, params: Any, at: At, *, itself: bool) -> dict[str, jax.Array]:
-    logit = row["z"] @ col["z"].T
+def _tile(row: Any, col: Any, scale: Any, at: At, *, itself: bool) -> dict[str, jax.Array]:
+    logit = scale * cosine(row["z"], col["z"])
     valid = row["present"][:, None] & col["present"]
     if itself:
         valid = valid & (at.row[:, None] != at.col)
