@@ -39,14 +39,18 @@ class Layout(NamedTuple):
         """`function` of this device's parts, as a function of whole arrays."""
         if self.inside or not self.axes:
             return function
-        mapped = jax.shard_map(
-            function,
-            in_specs=in_specs,
-            out_specs=out_specs,
-            axis_names=set(self.axes),
-            check_vma=False,
-        )
-        return lambda *args: varying(self, args, mapped(*args))
+
+        def run(*args: Any) -> Any:
+            mapped = jax.shard_map(
+                function,
+                in_specs=in_specs,
+                out_specs=out_specs,
+                axis_names=set(self.axes),
+                check_vma=typed(args),  # as in the shard_map around this one
+            )
+            return varying(self, args, mapped(*args))
+
+        return run
 
 
 def layout_of(
@@ -123,13 +127,17 @@ def shared_cotangent(layout: Layout, like: Any, tree: Any) -> Any:
     """
     if not layout.inside:
         return tree
-    typed = set(layout.axes) <= _varies_over(jax.tree.leaves(like)[0])
 
     def one(x: jax.Array) -> jax.Array:
-        axes = tuple(a for a in layout.axes if not typed or a in _varies_over(x))
+        axes = tuple(a for a in layout.axes if not typed(like) or a in _varies_over(x))
         return jax.lax.psum(x, axes) if axes else x
 
     return jax.tree.map(one, tree)
+
+
+def typed(tree: Any) -> bool:
+    """Whether types say of any array that it differs between devices (check_vma)."""
+    return any(map(_varies_over, jax.tree.leaves(tree)))
 
 
 def _varies_over(x: Any) -> frozenset[str]:

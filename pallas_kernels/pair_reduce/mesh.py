@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pallas_kernels.pair_reduce.layout import Layout
+from pallas_kernels.pair_reduce.layout import Layout, typed
 from pallas_kernels.pair_reduce.sweep import State, Visit, length, sweep
 from pallas_kernels.pair_reduce.types import At
 
@@ -77,17 +77,28 @@ def sweep_mesh(
         moving, (home, over_all) = visit_block(whole, parts, (home, state.all), 0)
         moving = _scattered(moving, layout, merge)
     else:
-        levels: list[tuple[Any, int]] = list(zip(layout.axes, layout.sizes))
+        levels = rings(layout)
         span = None
-        if layout.comm == "ring":
-            levels = [(layout.axes, layout.devices)]
-            span = None if groups is None else _devices_of_a_group(layout.devices, groups)
+        if len(levels) == 1 and groups is not None:
+            span = _devices_of_a_group(layout.devices, groups)
         moving, (home, over_all) = circulate(
             visit_block, levels, block, moving, (home, state.all), span
         )
     if join:
         over_all = _joined(over_all, layout, merge)
     return State(moving, home, over_all) if rows_move else State(home, moving, over_all)
+
+
+def rings(layout: Layout) -> list[tuple[Any, int]]:
+    """(axis or axes, size) of the rings that blocks go round, slowest first: rings inside rings.
+
+    jax numbers the devices of several axes in the order of the mesh when it permutes, in the given
+    order else: where the two differ, no ring goes over several axes.
+    """
+    in_order = tuple(a for a in jax.sharding.get_abstract_mesh().axis_names if a in layout.axes)
+    if layout.comm == "hierarchical" or layout.axes != in_order:
+        return list(zip(layout.axes, layout.sizes))
+    return [(layout.axes, layout.devices)] if layout.axes else []
 
 
 def circulate(
@@ -175,7 +186,7 @@ def _joined(tree: Any, layout: Layout, merge: Merge) -> Any:
         return jax.tree.map(lambda x: jax.lax.psum(x, layout.axes), tree)
     parts = jax.tree.map(lambda x: jax.lax.all_gather(x, layout.axes), tree)
     whole = _folded(parts, layout.devices, merge)
-    if not layout.inside:
+    if not typed(whole):
         return whole
     first = jax.lax.axis_index(layout.axes) == 0  # a psum, for its type: the same on every device
     return jax.tree.map(lambda x: jax.lax.psum(jnp.where(first, x, 0), layout.axes), whole)

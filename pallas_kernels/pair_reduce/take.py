@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from pallas_kernels.pair_reduce.checks import leading_size
 from pallas_kernels.pair_reduce.layout import Layout, layout_of, varying
-from pallas_kernels.pair_reduce.mesh import circulate
+from pallas_kernels.pair_reduce.mesh import circulate, rings
 from pallas_kernels.pair_reduce.statistics import at_least_float32
 
 
@@ -80,7 +80,7 @@ def _collect(layout: Layout, x: jax.Array, index: jax.Array) -> jax.Array:
         return nothing, jnp.where(_tail(here, found), found, out)
 
     out = varying(layout, (x, index), jnp.zeros(index.shape + x.shape[1:], x.dtype))
-    return circulate(meet, _levels(layout), x, (), out)[1]
+    return circulate(meet, rings(layout), x, (), out)[1]
 
 
 def _return(layout: Layout, m: int, index: jax.Array, cotangent: jax.Array) -> jax.Array:
@@ -95,7 +95,7 @@ def _return(layout: Layout, m: int, index: jax.Array, cotangent: jax.Array) -> j
     tail = cotangent.shape[index.ndim :]
     d_x = jnp.zeros((m_here, *tail), jnp.promote_types(cotangent.dtype, jnp.float32))
     d_x = varying(layout, (index, cotangent), d_x)
-    return circulate(meet, _levels(layout), (), d_x, ())[0]
+    return circulate(meet, rings(layout), (), d_x, ())[0]
 
 
 def _local(index: jax.Array, origin: Any, size: int) -> tuple[jax.Array, jax.Array]:
@@ -108,10 +108,6 @@ def _rows(x: jax.Array, local: jax.Array) -> jax.Array:
     if not len(x):
         return jnp.zeros(local.shape + x.shape[1:], x.dtype)
     return x[jnp.clip(local, 0, len(x) - 1)]
-
-
-def _levels(layout: Layout) -> list[tuple[Any, int]]:
-    return [(layout.axes, layout.devices)] if layout.axes else []
 
 
 def _tail(x: jax.Array, like: jax.Array) -> jax.Array:

@@ -141,6 +141,7 @@ def _backward(
 ) -> Any:
     statistics = problem.statistics(keys)
     layout = problem.layout
+    trees = varying(layout, trees, trees)
     notes: dict[str, dict[str, Any]] = {"row": {}, "col": {}, "all": {}}
     for name, of in statistics.items():
         cotangent = cotangents[name]
@@ -189,6 +190,9 @@ def summed(
 def _summed(
     problem: Problem, trees: Trees, coefficients: Mapping[str, float], wanted: Wanted
 ) -> Any:
+    layout = problem.layout
+    trees = varying(layout, trees, trees)
+
     def visit(row: Any, col: Any, state: State, at: At, valid: Any) -> State:
         def cotangents_of(seen: Seen) -> list[tuple[Statistic, Pulled]]:
             return [
@@ -205,7 +209,6 @@ def _summed(
         step = State((by_row, gradients.row), gradients.col, (jnp.sum(by_row), gradients.all))
         return jax.tree.map(jnp.add, state, step)
 
-    layout = problem.layout
     nothing = no_gradients(layout, trees, wanted)
     dtype = _block_of_terms(problem, *trees)[next(iter(coefficients))].dtype
     empty = varying(layout, trees, (jnp.zeros(length(trees[0]), dtype), jnp.zeros((), dtype)))
