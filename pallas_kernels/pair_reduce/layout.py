@@ -48,7 +48,7 @@ class Layout(NamedTuple):
                 axis_names=set(self.axes),
                 check_vma=typed(args),  # as in the shard_map around this one
             )
-            return varying(self, args, mapped(*args))
+            return mapped(*args)
 
         return run
 

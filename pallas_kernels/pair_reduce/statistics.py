@@ -289,7 +289,6 @@ class Best:
 
     def pull(self, seen: Seen, residual: Any, cotangent: Any) -> Pulled:
         value = cotangent[0]
-        value = jnp.where(residual[0] < 0, 0.0, value)
         r, c = len(seen.at.row), len(seen.at.col)
         row, col = seen.at.row[0], seen.at.col[0]  # positions of a tile are consecutive
         if self.per == "all":

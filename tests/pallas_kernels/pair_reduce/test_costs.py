@@ -64,9 +64,9 @@ def temporary(program):
     return program.memory_analysis().temp_size_in_bytes
 
 
-@pytest.mark.parametrize("loss, limit", [(clip, 64), (siglip, 32)])
-def test_a_batch_of_16384_takes_little_beside_its_gradients(loss, limit):
-    assert temporary(compiled(loss, 16384, 512)) <= limit * MIB
+@pytest.mark.parametrize("loss", [clip, siglip])
+def test_a_batch_of_16384_takes_little_beside_its_gradients(loss):
+    assert temporary(compiled(loss, 16384, 512)) <= 64 * MIB
 
 
 @pytest.mark.parametrize("comm", ["ring", "hierarchical"])
@@ -229,13 +229,13 @@ def test_a_tile_of_tokens_gets_small_blocks_by_itself():
         asked = {per: Reduce("logsumexp", "score", per) for per in ("row", "col")}
         return sum(s.sum() for s in pair_reduce(late, x, y, asked).values())
 
-    tokens = jax.ShapeDtypeStruct((1024, 32, 64), jnp.float32)
+    tokens = jax.ShapeDtypeStruct((4096, 32, 64), jnp.float32)
     with choices() as made:
         program = jax.jit(jax.value_and_grad(loss, (0, 1))).lower(tokens, tokens).compile()
     (choice,) = made.values()
     r, c = choice["blocks"]
     assert min(r, c) >= 8 and r * c * 32 * 32 * 4 <= 4 * MIB
-    assert temporary(program) <= 64 * MIB  # the whole grid of tokens would be 4 GiB
+    assert temporary(program) <= 64 * MIB  # the whole grid of tokens would be 64 GiB
 
 
 def test_an_average_of_vectors_is_never_a_grid():

@@ -182,8 +182,9 @@ def one_pass(x, blocks=(4, 3)):
         lambda f: jax.jit(jax.grad(lambda x: jax.jit(jax.grad(f))(x).sum())),
         lambda f: jax.hessian(f),
         lambda f: lambda x: jax.jvp(jax.grad(f), (x,), (x,)),
+        lambda f: jax.grad(lambda x: jax.vjp(f, x)[0]),
     ],
-    ids=["grad of grad", "compiled", "hessian", "forward over reverse"],
+    ids=["grad of grad", "compiled", "hessian", "forward over reverse", "grad of a vjp's value"],
 )
 def test_a_second_derivative_is_refused(loss, twice):
     with pytest.raises(TypeError, match="pair_reduce: it can be differentiated once, in reverse"):
