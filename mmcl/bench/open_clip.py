@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mmcl.bench.cases import BIAS, SCALE
-from pallas_kernels.pair_reduce.benchmark import STRIP, Cost, best
+from pallas_kernels.pair_reduce.benchmark import STRIP, Cost, best, peak_mib
 
 LOSSES = {"clip": "ClipLoss", "siglip": "SigLipLoss"}
 LOSSES |= {"infonce": LOSSES["clip"], "sigmoid": LOSSES["siglip"]}
@@ -58,7 +58,7 @@ def run(name: str, batch: int, dim: int, repeats: int) -> Cost:
         call()
     spent, one = best([call, multiply], repeats)
     products = counter.get_total_flops() / (2 * batch * batch * dim)
-    return Cost(*spent, temp_mib=None, unit_cpu_s=one.cpu_s, products=products)
+    return Cost(*spent, peak_mib(call), None, one.cpu_s, products)
 
 
 def loss(name: str) -> Any:
