@@ -7,6 +7,7 @@ steadier than the clock. Memory is what the process grew by beyond its inputs, s
 measure one computation and no other.
 """
 
+import contextlib
 import ctypes
 import gc
 import time
@@ -19,7 +20,7 @@ import jax
 from pallas_kernels.pair_reduce.flops import products
 
 MIB = 1 << 20
-M_MMAP_THRESHOLD = -3  # of mallopt: from which size on memory is got from the system itself
+M_ARENA_MAX = -8  # of mallopt in the GNU C library
 STRIP = 16 * MIB  # bytes of a strip of the unit product; beyond, memory's cost is measured too
 
 
@@ -90,17 +91,23 @@ def best(calls: Sequence[Callable[[], Any]], repeats: int) -> list[Spent]:
     ]
 
 
+def one_heap() -> None:
+    """Let all threads that are yet to come share the main one's heap: only that can be trimmed."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
+
+
 def peak_mib(call: Callable[[], Any]) -> float | None:
     """The most memory that the process gets from the system during a call, its results included.
 
-    The call should have been warmed up. None where this is not Linux with the GNU C library.
+    The call should have been warmed up, and `one_heap` called when the process began. None where
+    this is not Linux with the GNU C library.
     """
     gc.collect()
+    time.sleep(0.2)  # other threads drop the last of earlier results
     try:
         c_library = ctypes.CDLL(None)
-        # Arrays are got from the system and given back, never kept: using one again is growth.
-        c_library.mallopt(M_MMAP_THRESHOLD, 1 << 16)
-        c_library.malloc_trim(0)
+        c_library.malloc_trim(0)  # what is free goes back: using it again is growth
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
         before = _kib("VmRSS")
     except (OSError, AttributeError, TypeError):
