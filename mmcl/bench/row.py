@@ -71,6 +71,9 @@ def _free_bytes() -> int | None:
 
 def _main(case: str, impl: str, *sizes: str) -> None:
     batch, dim, repeats = map(int, sizes)
+    from pallas_kernels.pair_reduce.benchmark import one_heap
+
+    one_heap()
     from mmcl.bench import cases, open_clip
 
     if impl == "open_clip":

@@ -7,6 +7,7 @@ steadier than the clock. Memory is what the process grew by beyond its inputs, s
 measure one computation and no other.
 """
 
+import contextlib
 import ctypes
 import gc
 import time
@@ -19,15 +20,15 @@ import jax
 from pallas_kernels.pair_reduce.flops import products
 
 MIB = 1 << 20
+M_ARENA_MAX = -8  # of mallopt in the GNU C library
 STRIP = 16 * MIB  # bytes of a strip of the unit product; beyond, memory's cost is measured too
 
 
 class Spent(NamedTuple):
-    """Of one computation, the best of several times."""
+    """Time of one computation, the best of several runs."""
 
     cpu_s: float  # of all threads
     wall_s: float
-    peak_mib: float | None  # the most memory at once, above what was there before; None: unknown
 
 
 class Cost(NamedTuple):
@@ -67,11 +68,15 @@ def measure(
 
     jax.block_until_ready((args, strips))
     here = jax.default_backend() == "cpu"  # else the process only waits for the device
-    call, one = best([lambda: jax.block_until_ready(compiled(*args)), multiply], repeats)
+
+    def call() -> Any:
+        return jax.block_until_ready(compiled(*args))
+
+    spent, one = best([call, multiply], repeats)
     return Cost(
-        cpu_s=call.cpu_s if here else None,
-        wall_s=call.wall_s,
-        peak_mib=call.peak_mib if here else None,
+        cpu_s=spent.cpu_s if here else None,
+        wall_s=spent.wall_s,
+        peak_mib=peak_mib(call) if here else None,
         temp_mib=None if sizes is None else sizes.temp_size_in_bytes / MIB,
         unit_cpu_s=one.cpu_s if here else None,
         products=products(function, *args, unit=2.0 * len(a) * len(b) * a.shape[1]),
@@ -79,52 +84,51 @@ def measure(
 
 
 def best(calls: Sequence[Callable[[], Any]], repeats: int) -> list[Spent]:
-    """Run all `calls` in turn, once to warm up and then `repeats` times.
-
-    Returns:
-        for each its least times and its largest peak.
-    """
-    spent = [[_spent(call) for call in calls] for _ in range(repeats + 1)][1:]
+    """The least times of each of `calls`: run in turn, once to warm up and then `repeats` times."""
+    runs = [[_spent(call) for call in calls] for _ in range(repeats + 1)][1:]
     return [
-        Spent(
-            min(each.cpu_s for each in one),
-            min(each.wall_s for each in one),
-            max((each.peak_mib for each in one if each.peak_mib is not None), default=None),
-        )
-        for one in zip(*spent)
+        Spent(min(run.cpu_s for run in one), min(run.wall_s for run in one)) for one in zip(*runs)
     ]
+
+
+def one_heap() -> None:
+    """Let all threads that are yet to come share the main one's heap: only that can be trimmed."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
+
+
+def peak_mib(call: Callable[[], Any]) -> float | None:
+    """The most memory that the process gets from the system during a call, its results included.
+
+    The call should have been warmed up, and `one_heap` called when the process began. None where
+    this is not Linux with the GNU C library.
+    """
+    gc.collect()
+    time.sleep(0.2)  # other threads drop the last of earlier results
+    try:
+        c_library = ctypes.CDLL(None)
+        c_library.malloc_trim(0)  # what is free goes back: using it again is growth
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        before = _kib("VmRSS")
+    except (OSError, AttributeError, TypeError):
+        return None
+    results = call()
+    after = _kib("VmHWM")
+    del results
+    return max(0, after - before) / 1024
+
+
+def _spent(call: Callable[[], Any]) -> Spent:
+    gc.collect()
+    wall, cpu = time.perf_counter(), time.process_time()
+    call()
+    return Spent(time.process_time() - cpu, time.perf_counter() - wall)
 
 
 def _strips(a: jax.Array, row_bytes: int) -> list[jax.Array]:
     """All rows of `a`, at most so many at once that a product with rows of that size is small."""
     rows = max(1, STRIP // row_bytes)
     return [a[start : start + rows] for start in range(0, len(a), rows)]
-
-
-def _spent(call: Callable[[], Any]) -> Spent:
-    """One run. Its results live until the peak is read: they are part of it."""
-    gc.collect()
-    before = _forget_peak()
-    wall, cpu = time.perf_counter(), time.process_time()
-    results = call()
-    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-    peak = None if before is None else max(0, _kib("VmHWM") - before) / 1024
-    del results
-    return Spent(cpu, wall, peak)
-
-
-def _forget_peak() -> int | None:
-    """Let the peak of this process begin at what it holds now.
-
-    Returns:
-        what it holds, KiB; None where only Linux could say.
-    """
-    try:
-        ctypes.CDLL(None).malloc_trim(0)  # what was freed is given back: using it again is growth
-        Path("/proc/self/clear_refs").write_text("5")
-        return _kib("VmRSS")
-    except (OSError, AttributeError, TypeError):
-        return None
 
 
 def _kib(name: str) -> int:
