@@ -1,4 +1,4 @@
-"""The command line: `mmcl train | eval | search`."""
+"""The command line: `mmcl train | eval | search | bench`."""
 
 import ast
 import contextlib
@@ -256,6 +256,112 @@ def search(
         except OSError as error:
             raise InputError(f"--out: {out} cannot be written ({error.strerror}).") from error
         click.echo(f"Contact sheet: {out}")
+
+
+@cli.group(
+    cls=Teaching, invoke_without_command=True, short_help="Measure the losses on this machine."
+)
+@click.pass_context
+def bench(ctx: click.Context) -> None:
+    """Measure what parts of a training cost on this machine.
+
+    \b
+      mmcl bench loss
+      mmcl bench loss --batch 16384 --cases clip,siglip --json
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+@bench.command(short_help="Processor time and memory of every loss, beside open_clip.")
+@click.option(
+    "--batch", type=click.IntRange(1), metavar="B", help="Records in the batch.  [default: 4096]"
+)
+@click.option(
+    "--dim", type=click.IntRange(1), metavar="D", help="Width of the embeddings.  [default: 512]"
+)
+@click.option(
+    "--spec",
+    "spec_name",
+    metavar="NAME",
+    help="B and D of a published training, e.g. clip-vit-b-32.",
+)
+@click.option(
+    "--cases",
+    multiple=True,
+    metavar="NAMES",
+    help="Losses, separated by commas: clip, siglip, or a file in mmcl/objectives.  [default: all]",
+)
+@click.option(
+    "--impl",
+    "impls",
+    multiple=True,
+    metavar="NAMES",
+    help="Implementations of the pair engine, and open_clip.  [default: xla,open_clip]",
+)
+@click.option(
+    "--repeats",
+    default=3,
+    show_default=True,
+    type=click.IntRange(1),
+    metavar="N",
+    help="Runs of each; the best counts.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list instead of a table.")
+@debug_option
+def loss(
+    batch: int | None,
+    dim: int | None,
+    spec_name: str | None,
+    cases: Sequence[str],
+    impls: Sequence[str],
+    repeats: int,
+    as_json: bool,
+    debug: bool,
+) -> None:
+    """Measure the losses: value and gradients to both embeddings and to the
+    loss's own parameters, in float32, each in a process of its own.
+
+    \b
+    CPU s     processor time of all threads: steady on a busy machine
+    peak MiB  growth of the process above its inputs, gradients included
+    temp MiB  what the compiler sets aside, gradients not included
+    products  B×B×D products in the traced program; last column: CPU s over
+              what these alone take
+
+    \b
+      mmcl bench loss
+      mmcl bench loss --batch 16384 --cases clip,siglip
+      mmcl bench loss --cases clip --impl reference,xla --json
+    """
+    with errors(debug):
+        from mmcl.bench import loss as losses
+
+        def note(text: str) -> None:
+            click.echo(f"mmcl: {text}", err=True)
+
+        sizes = losses.spec(spec_name) if spec_name is not None else None
+        batch = batch or (sizes.batch if sizes else 4096)
+        dim = dim or (sizes.dim if sizes else 512)
+        pairs = losses.plan(_listed(cases), _listed(impls), note)
+        rows = []
+        with Console(stderr=True).status("") as status:
+            for number, (name, impl) in enumerate(pairs, 1):
+                status.update(f"{name} {impl} ({number} of {len(pairs)})")
+                rows.append(losses.row(name, impl, batch, dim, repeats, note))
+        if as_json:
+            click.echo(json.dumps([row._asdict() for row in rows], indent=2))
+        else:
+            click.echo(f"batch {batch:,} × {dim}, float32, forward and backward")
+            _console().print(losses.table(rows))
+            for line in losses.comparisons(rows):
+                click.echo(line)
+
+
+def _listed(words: Sequence[str]) -> list[str]:
+    """What is separated by commas or given in several options, each once."""
+    listed = [name.strip() for word in words for name in word.split(",")]
+    return list(dict.fromkeys(name for name in listed if name))
 
 
 def print_tables(metrics: dict[str, float]) -> None:

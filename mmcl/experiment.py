@@ -205,7 +205,7 @@ def build_objective(settings: Settings) -> Objective:
     section, where = settings.objective, "config.objective"
     name = _name(section, where)
     found = names.find("mmcl.objectives", name, f"{where}.name", face="Objective")
-    made = names.call(found, section, where)
+    made = names.call(found, section, where, embed_dim=settings.embed_dim)
     for pair in getattr(made, "pairs", ()):
         for modality in pair:
             if modality not in settings.towers:
@@ -259,7 +259,7 @@ def open_source(settings: Settings, split: str | None = None) -> Source:
         raise InputError(f"config.source: there are no records in '{section.get('split')}'.")
     record = source[0]
     label = getattr(build_objective(settings), "positives", None)
-    if label is not None and label not in record:
+    if label not in (None, "index") and label not in record:  # every batch has an index
         near = names.nearest(label, source.label_names)
         raise InputError(f"config.objective.positives: the records have no '{label}'.{near}")
     return source

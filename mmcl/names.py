@@ -54,9 +54,9 @@ def find(home: str, name: str, where: str, *, face: str = "", takes: str = "") -
         bare = f"a module without a '{face}'" if face else "a module"
         raise InputError(f"{where}: '{name}' is {bare}; name what is in it: '{name}.NAME'.")
     if found is None or isinstance(found, ModuleType):
-        offered = _offered(home, face, takes)
-        inside = [other for other in offered if other.startswith(f"{name}.")]
-        raise InputError(f"{where}: there is no '{name}'.{nearest(name, inside or offered)}")
+        there = offered(home, face, takes)
+        inside = [other for other in there if other.startswith(f"{name}.")]
+        raise InputError(f"{where}: there is no '{name}'.{nearest(name, inside or there)}")
     if not callable(found):
         kind = type(found).__name__
         raise InputError(f"{where}: '{name}' is a {kind}; it must be a class or function.")
@@ -85,7 +85,7 @@ def _walk(path: str, root: str) -> Any:
     return None
 
 
-def _offered(home: str, face: str, takes: str) -> list[str]:
+def offered(home: str, face: str = "", takes: str = "") -> list[str]:
     """What can be named: modules with the face, or functions that take the parameter."""
     package = importlib.import_module(home)
     names = [m.name for m in pkgutil.iter_modules(getattr(package, "__path__", ()))]

@@ -42,7 +42,7 @@ def tiny_config() -> dict[str, Any]:
             "image": {"name": "vit", "patch": 8, "width": 16, "depth": 1, "heads": 2},
             "text": {"name": "text", "vocab_size": 4096, "width": 16, "depth": 1, "heads": 2},
         },
-        "objective": {"name": "infonce", "positives": "concept"},
+        "objective": {"name": "supcon", "positives": "concept"},
         "optimizer": {"name": "adamw", "weight_decay": 0.1, "clip_norm": 1.0},
         "schedule": {"name": "warmup_cosine", "peak": 1e-2, "warmup": 2},
         "ema": 0.9,

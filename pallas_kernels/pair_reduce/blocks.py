@@ -21,14 +21,15 @@ def choose(tile: Tile, rows: Any, cols: Any, params: Any) -> tuple[int, int]:
 
     The tile is traced at ever smaller sizes until the largest array in it, token grids and other
     side products included, takes at most ROOM bytes and at most a quarter of the sides themselves.
-    Then the sides are cut evenly.
+    One side is halved at a time, so that a tile at most doubles where the sides do. Then the sides
+    are cut evenly.
     """
     n, m = max(1, length(rows)), max(1, length(cols))
     room = min(ROOM, max(nbytes((rows, cols)) // 4, 1 << 16))
-    size = LARGEST
-    while size > SMALLEST and _largest(tile, rows, cols, params, min(size, n), min(size, m)) > room:
-        size //= 2
-    return _evenly(n, size), _evenly(m, size)
+    r = c = LARGEST
+    while max(r, c) > SMALLEST and _largest(tile, rows, cols, params, min(r, n), min(c, m)) > room:
+        r, c = (r, c // 2) if r == c else (r // 2, c)  # fewer, longer passes over the columns
+    return _evenly(n, r), _evenly(m, c)
 
 
 def _evenly(n: int, size: int) -> int:

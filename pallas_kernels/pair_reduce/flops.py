@@ -1,4 +1,4 @@
-"""How many products a traced function takes: what an objective costs, whatever the machine."""
+"""How many products a program makes: what its formula costs, whatever machine runs it."""
 
 import math
 from collections.abc import Callable
@@ -8,41 +8,38 @@ import jax
 from jax.extend.core import jaxprs_in_params
 
 
-def products(function: Callable[..., Any], *args: Any, of: tuple[int, int, int]) -> float:
-    """Multiply-adds of every matrix product in `function(*args)`, in units of n·m·D.
+def products(function: Callable[..., Any], *args: Any, unit: float) -> float:
+    """Floating point operations of all matrix products that a call of `function` makes, in `unit`s.
 
-    The function is traced, not run. A loop counts as often as it goes round, a `shard_map` once for
-    each device, of a `cond` the branch that costs most. Loops whose length is not in the program
-    (`groups` makes such) count once.
+    The program is traced, not run. A loop counts as often as it is passed through (a `while` whose
+    length only running tells: once), of branches the dearest, a `shard_map` for all its devices.
 
     Args:
-        args: arrays or jax.ShapeDtypeStructs.
-        of: n, m and D: one product of an (n, D) and a (D, m) matrix is 1.
+        args: arrays or their shapes.
+        unit: operations that count as one, e.g. 2·B·B·D for one product of B×D and D×B.
     """
-    return _multiply_adds(jax.make_jaxpr(function)(*args).jaxpr) / math.prod(of)
+    return _operations(jax.make_jaxpr(function)(*args).jaxpr) / unit
 
 
-def _multiply_adds(jaxpr: Any) -> int:
-    total = 0
+def _operations(jaxpr: Any) -> float:
+    """2 · multiply-adds of every dot_general in a program and those inside it."""
+    total = 0.0
     for equation in jaxpr.eqns:
-        inner = [_multiply_adds(j) for j in jaxprs_in_params(equation.params)]
         name, params = equation.primitive.name, equation.params
         if name == "dot_general":
             (contracted, _), _ = params["dimension_numbers"]
-            lhs = equation.invars[0].aval.shape
-            shape = equation.outvars[0].aval.shape
-            total += math.prod(shape) * math.prod(lhs[axis] for axis in contracted)
-        elif name == "cond":
-            total += max(inner)
-        else:
-            total += sum(inner) * _times(name, params)
+            left = equation.invars[0].aval.shape
+            length = math.prod(left[axis] for axis in contracted)
+            total += 2.0 * math.prod(equation.outvars[0].aval.shape) * length
+            continue
+        inner = [_operations(program) for program in jaxprs_in_params(params)]
+        times = 1
+        if name == "scan":
+            times = params["length"]
+        elif name == "shard_map":
+            axes = params.get("newly_manual_axes", params.get("manual_axes"))  # by jax's version
+            times = math.prod(params["mesh"].shape[axis] for axis in axes)
+        elif name == "pallas_call":
+            times = math.prod(params["grid_mapping"].grid)
+        total += times * (max(inner, default=0.0) if name == "cond" else sum(inner))
     return total
-
-
-def _times(name: str, params: Any) -> int:
-    """How often the programs inside an equation run."""
-    if name == "scan":
-        return params["length"]
-    if name == "shard_map":
-        return math.prod(params["mesh"].shape[axis] for axis in params["newly_manual_axes"])
-    return 1

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mmcl import metrics_log
+from mmcl import config as configs
+from mmcl import experiment, metrics_log
 
 EXPERIMENTS = sorted((Path(__file__).resolve().parent.parent.parent / "experiments").glob("*.py"))
 
@@ -32,3 +33,21 @@ def test_the_docstring_is_a_recipe(file: Path) -> None:
     for head in ("Paper:", "Claim:", "Command:", "Hardware:", "Time:", "Metric:"):
         assert f"\n{head} " in text, f"{file.name} has no line '{head}'"
     assert f"mmcl train experiments/{file.name}" in text
+
+
+def variants() -> list[str]:
+    """FILE:ARG of every argument that an experiment offers."""
+    names = []
+    for file in EXPERIMENTS:
+        assigned = [
+            node for node in ast.parse(file.read_text()).body if isinstance(node, ast.Assign)
+        ]
+        (args,) = [node.value for node in assigned if ast.unparse(node.targets[0]) == "ARGS"]
+        names += [f"experiments/{file.name}:{arg}" for arg in ast.literal_eval(args)]
+    return names
+
+
+@pytest.mark.parametrize("name", variants())
+def test_every_variant_is_a_valid_config(name: str) -> None:
+    config = configs.load(name, [])
+    assert experiment.stages(config)[-1].stop == config["steps"]

@@ -44,7 +44,7 @@ def get_config(arg=None):
         image=dict(name="own_parts"),
         text=dict(name="own_parts", width=8),
     )
-    config.objective = dict(name="infonce", positives="concept")
+    config.objective = dict(name="supcon", positives="concept")
     config.optimizer = dict(name="adamw")
     config.schedule = dict(name="constant", peak=1e-3)
     config.eval = dict(splits=["val"], every=2, batch_size=8)
@@ -277,7 +277,16 @@ def test_a_finished_run_is_shown_again(at_home: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["--help"], ["train", "-h"], ["eval", "-h"], ["search", "-h"]]
+    "words",
+    [
+        [],
+        ["--help"],
+        ["train", "-h"],
+        ["eval", "-h"],
+        ["search", "-h"],
+        ["bench"],
+        ["bench", "loss", "-h"],
+    ],
 )
 def test_help_fits_80_columns(words: list[str]) -> None:
     result = mmcl_(words)
@@ -291,7 +300,12 @@ def test_help_fits_80_columns(words: list[str]) -> None:
 
 def test_help_names_the_commands_in_the_order_of_their_use() -> None:
     text = mmcl_(["--help"]).stdout.partition("Commands:")[2]
-    assert [line.split()[0] for line in text.split("\n") if line] == ["train", "eval", "search"]
+    assert [line.split()[0] for line in text.split("\n") if line] == [
+        "train",
+        "eval",
+        "search",
+        "bench",
+    ]
 
 
 def test_help_of_train_lists_the_experiments() -> None:

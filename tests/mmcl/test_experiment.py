@@ -234,7 +234,7 @@ def own_config(tiny_config: dict[str, Any], folder: Path) -> dict[str, Any]:
         "source": {"name": "own_source", "split": "train"},
         "transforms": {"sound": keep, "words": keep},
         "towers": {"sound": tower, "words": tower},
-        "objective": {"name": "infonce", "pairs": [["sound", "words"]], "positives": "kind"},
+        "objective": {"name": "supcon", "pairs": [["sound", "words"]], "positives": "kind"},
         "eval": {"splits": ["val"]},
     }
 
@@ -261,6 +261,18 @@ def test_what_the_records_lack(
     config = changed(own_config(tiny_config, own), dotted, value)
     (stage,) = experiment.stages(config)
     assert said(experiment.open_source, stage.settings) == message
+
+
+def test_objectives_that_ask_for_it_get_the_width(tiny_config: dict[str, Any]) -> None:
+    tiny_config["objective"] = {"name": "queue", "length": 32, "positives": "index"}
+    (stage,) = experiment.stages(tiny_config)
+    objective: Any = experiment.build_objective(stage.settings)
+    assert objective.embed_dim == tiny_config["embed_dim"]
+    experiment.open_source(stage.settings)  # no record has an index, and every batch does
+    tiny_config["objective"]["embed_dim"] = 3
+    assert said(experiment.stages, tiny_config).startswith(
+        "config.objective.embed_dim: unknown key"
+    )
 
 
 def test_a_modality_that_no_record_has(

@@ -85,7 +85,7 @@ def test_the_nearest_name_is_suggested(home: str, wrong: str, right: str) -> Non
     [
         ("data_pipelines.sources", ["emoji", "molecules"], ["emoji_build", "emoji_families"]),
         ("mmcl.models", ["text", "vit"], ["embedding", "towers", "transformer"]),
-        ("mmcl.objectives", ["infonce", "sigmoid"], ["temperature", "term"]),
+        ("mmcl.objectives", ["infonce", "supcon"], ["side", "temperature", "term"]),
         ("mmcl.evals", ["retrieval", "zeroshot"], ["embed", "embedded"]),
         ("mmcl.optimizers", ["adamw", "lion", "muon"], ["make", "frozen", "find"]),
         ("data_pipelines.transforms", ["image.affine", "text.tokenize"], ["image", "text"]),

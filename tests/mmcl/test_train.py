@@ -212,6 +212,32 @@ def test_stages_resume_in_the_second(
         assert run(tiny_config, folder, one_device) == straight
 
 
+@pytest.mark.parametrize("devices", [1, 8])
+def test_what_an_objective_remembers_survives_a_kill(
+    tmp_path: Path, tiny_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, devices: int
+) -> None:
+    """A queue of two batches, killed when the third is in it."""
+    mesh = data_mesh(jax.devices()[:devices])
+    tiny_config |= {"steps": 5, "eval": {"splits": []}, "ema": None}
+    tiny_config["objective"] = {"name": "queue", "length": 32, "positives": "concept"}
+    straight = run(tiny_config, tmp_path / "straight", mesh)
+    filled = [row["train/queue_filled"] for row in straight]
+    assert filled == [0.0, 0.5, 1.0, 1.0, 1.0]
+    step = LiveLine.step
+
+    def kill(self: LiveLine, at: int) -> None:
+        if at == 4:
+            raise InterruptedError
+        step(self, at)
+
+    monkeypatch.setattr(LiveLine, "step", kill)
+    with pytest.raises(InterruptedError):
+        run(tiny_config, tmp_path / "killed", mesh)
+    monkeypatch.setattr(LiveLine, "step", step)
+    assert run(tiny_config, tmp_path / "killed", mesh) == straight
+    assert_same_bits(params(tmp_path / "killed", mesh), params(tmp_path / "straight", mesh))
+
+
 def test_a_batch_that_does_not_divide_is_refused(
     tmp_path: Path, tiny_config: dict[str, Any]
 ) -> None:

@@ -1,0 +1,1 @@
+"""`mmcl bench`: what the parts of a training cost on this machine."""

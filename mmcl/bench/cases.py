@@ -1,0 +1,145 @@
+"""The losses that are measured: each objective on a synthetic batch of its kind."""
+
+import importlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from data_pipelines.errors import InputError
+from mmcl import names
+from mmcl.models.embedding import Embedding, unit
+from pallas_kernels.pair_reduce import choices
+from pallas_kernels.pair_reduce.benchmark import Cost, measure
+
+HOME = "mmcl.objectives"
+SCALE, BIAS = 14.3, -10.0  # first values of the logits' scale and bias, here and for open_clip
+TOKENS, TOKEN_DIM = 16, 64  # of an example, where an objective compares parts
+RECORDS_OF_A_LABEL = 4
+# A name that users look for, its objective and the options that make them comparable.
+KNOWN_AS = {
+    "clip": ("infonce", {"init_scale": SCALE}),
+    "siglip": ("sigmoid", {"init_scale": SCALE, "init_bias": BIAS}),
+}
+
+
+class Case(NamedTuple):
+    """A loss that is ready to be measured: `function(*args)` -> (value, gradients)."""
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    unit: tuple[jax.Array, jax.Array]  # a_BxD, b_BxD
+
+
+def offered() -> list[str]:
+    """Every name of a case: `clip`, `siglip`, and each objective that mmcl brings along."""
+    return [*KNOWN_AS, *names.offered(HOME, face="Objective")]
+
+
+def default() -> list[str]:
+    """Each objective once: `clip` is infonce, and `siglip` is sigmoid, with one positive."""
+    same = {objective for objective, _ in KNOWN_AS.values()}
+    return [name for name in offered() if name not in same]
+
+
+def build(name: str, batch: int, dim: int) -> Case:
+    """The loss called `name`, its gradients to both embeddings and to its own parameters.
+
+    The batch has every record whole, unit embeddings of independent random directions, four records
+    to a label, and a teacher's embeddings. What an objective does not read of the embeddings (its
+    tokens, or its pooled ones) is not differentiated and takes no memory.
+
+    Args:
+        batch: B, records.
+        dim: D, width of the pooled embeddings; tokens are 16 to a record and at most 64 wide.
+    """
+    objective = _objective(name, batch, dim)
+    modalities = sorted({m for pair in getattr(objective, "pairs", ()) for m in pair})
+    modalities = modalities or ["image", "text"]
+    key = jax.random.key(0)
+
+    vectors: dict[tuple[str, str], Any] = {}
+    for modality in modalities:
+        vectors[modality, "z"] = jax.ShapeDtypeStruct((batch, dim), jnp.float32)
+        shape = (batch, TOKENS, min(dim, TOKEN_DIM))
+        vectors[modality, "tokens"] = jax.ShapeDtypeStruct(shape, jnp.float32)
+    everything = jnp.ones((batch, TOKENS), bool)
+    index = jnp.arange(batch, dtype=jnp.int32)
+    label = index % max(1, batch // RECORDS_OF_A_LABEL)
+    data: dict[str, Any] = {
+        "index": index,
+        "present": {modality: jnp.ones(batch, bool) for modality in modalities},
+        "teacher": {
+            modality: _directions(jax.random.fold_in(key, 100 + i), (batch, dim))
+            for i, modality in enumerate(modalities)
+        },
+        "concept": label,
+    }
+    if getattr(objective, "positives", None) is not None:
+        data[objective.positives] = label
+    params, state = objective.init(key), objective.init_state(key)
+
+    def loss(vectors: Any, params: Any, state: Any, data: Any, key: Any) -> jax.Array:
+        embeddings = {
+            modality: Embedding(vectors[modality, "z"], vectors[modality, "tokens"], everything)
+            for modality in modalities
+        }
+        result = objective(params, state, embeddings, data, key)
+        return sum((term.mean() for term in result.terms.values()), jnp.float32(0))
+
+    read = _read(loss, vectors, params, state, data, key)
+    given = {
+        name: _directions(jax.random.fold_in(key, i), x.shape)
+        for i, (name, x) in enumerate(vectors.items())
+        if name in read
+    }
+
+    def of_what_is_read(given: Any, *rest: Any) -> jax.Array:
+        unread = {name: jnp.zeros(x.shape, x.dtype) for name, x in vectors.items()}
+        return loss({**unread, **given}, *rest)
+
+    pooled = [given.get((modality, "z")) for modality in modalities[:2]]
+    a, b = (
+        _directions(jax.random.fold_in(key, 200 + i), (batch, dim)) if z is None else z
+        for i, z in enumerate(pooled)
+    )
+    function = jax.value_and_grad(of_what_is_read, (0, 1))
+    return Case(function, (given, params, state, data, key), (a, b))
+
+
+def run(name: str, impl: str, batch: int, dim: int, repeats: int) -> Cost:
+    """Measure the loss called `name`, every call of the pair engine in it done by `impl`.
+
+    Raises:
+        InputError: it makes no such call, so that there is nothing to choose.
+    """
+    case = build(name, batch, dim)
+    with choices() as made:
+        jax.eval_shape(lambda *args: case.function(*args), *case.args)  # a trace nobody reuses
+    if not made:
+        raise InputError("it does not call the pair engine.")
+    with choices({call: {**choice, "impl": impl} for call, choice in made.items()}) as followed:
+        cost = measure(case.function, case.args, unit=case.unit, repeats=repeats)
+    ran = {choice["impl"] for choice in followed.values()}
+    if ran != {impl}:
+        raise InputError(f"the engine ran {', '.join(sorted(ran))} instead.")
+    return cost
+
+
+def _objective(name: str, batch: int, dim: int) -> Any:
+    found, options = KNOWN_AS.get(name, (name, {}))
+    objective = importlib.import_module(f"{HOME}.{found}").Objective
+    given = {"embed_dim": dim, "batch_size": batch}
+    return names.call(objective, options, f"mmcl/objectives/{found}.py", **given)
+
+
+def _directions(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    return unit(jax.random.normal(key, shape))
+
+
+def _read(loss: Callable[..., Any], vectors: dict[Any, Any], *rest: Any) -> set[Any]:
+    """Which of the vectors the value depends on."""
+    jaxpr = jax.make_jaxpr(loss)(vectors, *rest).jaxpr
+    seen = {id(var) for equation in jaxpr.eqns for var in equation.invars}
+    return {name for name, var in zip(sorted(vectors), jaxpr.invars) if id(var) in seen}
