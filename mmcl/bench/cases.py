@@ -15,7 +15,7 @@ from pallas_kernels.pair_reduce.benchmark import Cost, measure
 
 HOME = "mmcl.objectives"
 SCALE, BIAS = 14.3, -10.0  # first values of the logits' scale and bias, here and for open_clip
-TOKENS, TOKEN_DIM = 16, 64  # of an example, where an objective compares parts
+TOKENS, TOKEN_DIM = 8, 64  # of an example, where an objective compares parts
 RECORDS_OF_A_LABEL = 4
 # A name that users look for, its objective and the options that make them comparable.
 KNOWN_AS = {
@@ -47,12 +47,12 @@ def build(name: str, batch: int, dim: int) -> Case:
     """The loss called `name`, its gradients to both embeddings and to its own parameters.
 
     The batch has every record whole, unit embeddings of independent random directions, four records
-    to a label, and a teacher's embeddings. What an objective does not read of the embeddings (its
+    to a label, and a teacher's embeddings; a queue is as long as the batch. What an objective does not read of the embeddings (its
     tokens, or its pooled ones) is not differentiated and takes no memory.
 
     Args:
         batch: B, records.
-        dim: D, width of the pooled embeddings; tokens are 16 to a record and at most 64 wide.
+        dim: D, width of the pooled embeddings; tokens are 8 to a record and at most 64 wide.
     """
     objective = _objective(name, batch, dim)
     modalities = sorted({m for pair in getattr(objective, "pairs", ()) for m in pair})
@@ -130,7 +130,10 @@ def run(name: str, impl: str, batch: int, dim: int, repeats: int) -> Cost:
 def _objective(name: str, batch: int, dim: int) -> Any:
     found, options = KNOWN_AS.get(name, (name, {}))
     objective = importlib.import_module(f"{HOME}.{found}").Objective
-    given = {"embed_dim": dim, "batch_size": batch}
+    given: dict[str, Any] = {"embed_dim": dim, "batch_size": batch, "length": batch}
+    label = names.parameters(objective).get("positives")
+    if label is not None and label.default is label.empty:
+        given["positives"] = "concept"
     return names.call(objective, options, f"mmcl/objectives/{found}.py", **given)
 
 

@@ -64,7 +64,7 @@ def test_json_of_a_real_process_and_of_one_that_fails() -> None:
     case = cases.build("clip", 3000, 64)
     assert got["flops_over_2BBD"] == products(case.function, *case.args, unit=2 * 3000 * 3000 * 64)
     assert got["cpu_s"] > 0 and got["wall_s"] > 0 and got["matmul_cpu_s"] > 0
-    assert got["temp_mib"] > 2  # some tiles
+    assert got["temp_mib"] > 0
     if sys.platform == "linux":
         assert got["temp_mib"] <= got["peak_mib"] < got["temp_mib"] + 12
 
