@@ -47,8 +47,9 @@ def build(name: str, batch: int, dim: int) -> Case:
     """The loss called `name`, its gradients to both embeddings and to its own parameters.
 
     The batch has every record whole, unit embeddings of independent random directions, four records
-    to a label, and a teacher's embeddings; a queue is as long as the batch. What an objective does not read of the embeddings (its
-    tokens, or its pooled ones) is not differentiated and takes no memory.
+    to a label, and a teacher's embeddings; a queue is as long as the batch. What an objective does
+    not read of the embeddings (its tokens, or its pooled ones) is not differentiated and takes no
+    memory.
 
     Args:
         batch: B, records.
