@@ -15,11 +15,10 @@ Command:   mmcl train experiments/quickstart.py
            the pretrained vectors, and 900 steps. `:runlocal` takes four small steps, to see that
            everything works.
 Hardware:  two CPU cores (AMD EPYC), no accelerator.
-Time:      325 CPU-seconds for the whole command beside other work on both cores, and 13 for drawing
-           the pictures, once; 0.9 GiB.
-Metric:    unseen_artist (1,217 captions and pictures) text_to_image recall@1 .279, recall@10 .632;
-           image_to_text .282, .611. unseen_concept (192 captions, 384 pictures) text_to_image
-           recall@10 .385, image_to_text .365, chance .05. Zero-shot over 9 groups .313 and .263,
+Time:      178 s and 305 CPU-seconds for the whole command, drawing the pictures included; 0.9 GiB.
+Metric:    unseen_artist (1,217 captions and pictures) text_to_image recall@1 .272, recall@10 .635;
+           image_to_text .280, .619. unseen_concept (192 captions, 384 pictures) text_to_image
+           recall@10 .380, image_to_text .378, chance .05. Zero-shot over 9 groups .306 and .273,
            chance .11. Seed 0; with seed 1 text_to_image recall@10 is .639 and .312.
            `:from_scratch` .588 and .219 (seed 1 .605 and .260), 221 s and 307 CPU-seconds.
 """
