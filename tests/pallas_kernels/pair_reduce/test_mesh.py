@@ -296,7 +296,7 @@ def test_gradients_taken_inside_of_an_unchecked_shard_map_are_the_devices_share(
 
 
 @pytest.mark.parametrize("check_vma", [True, False])
-@pytest.mark.parametrize("manual", [{"slice"}, {"slice", "data"}], ids=str)
+@pytest.mark.parametrize("manual", [("slice",), ("slice", "data")], ids=str)
 def test_sides_may_be_a_devices_own_or_split_over_the_axes_that_are_left(manual, check_vma):
     """Two slices, each with a loss of its own; a slice's pairs are on two devices or on both."""
     rng = np.random.default_rng(0)
@@ -321,7 +321,7 @@ def test_sides_may_be_a_devices_own_or_split_over_the_axes_that_are_left(manual,
                 lambda *args: jax.lax.psum(own(*args), "slice"),
                 in_specs=(split, split, WHOLE),
                 out_specs=WHOLE,
-                axis_names=manual,
+                axis_names=set(manual),
                 check_vma=check_vma,
             )
             got = jax.jit(jax.value_and_grad(both, argnums=(0, 1, 2)))(x, y, scale)
