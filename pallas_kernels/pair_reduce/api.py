@@ -18,6 +18,7 @@ from pallas_kernels.pair_reduce import checks, differentiate, reference
 from pallas_kernels.pair_reduce.choices import Choice, Implementation, call_name, earlier, note
 from pallas_kernels.pair_reduce.layout import Comm, Layout, layout_of
 from pallas_kernels.pair_reduce.statistics import leaf
+from pallas_kernels.pair_reduce.sweep import length
 from pallas_kernels.pair_reduce.take import take, take_shared
 from pallas_kernels.pair_reduce.types import Reduce, Sample, Tile, TopK, Winners
 from pallas_kernels.pair_reduce.xla import Problem
@@ -168,7 +169,7 @@ def _plan(
     """The problem as the engine will solve it, and which implementation does."""
     if impl not in (None, *get_args(Implementation)):
         raise ValueError(f"impl: unknown implementation {impl!r}; {get_args(Implementation)}")
-    n, m = (len(jax.tree.leaves(tree)[0]) for tree in (rows, cols))
+    n, m = (length(tree) for tree in (rows, cols))
     here = layout.devices if layout.inside else 1
     for name, size in (("rows", n * here), ("cols", m * here)):
         if groups is not None and (groups < 1 or size % groups):

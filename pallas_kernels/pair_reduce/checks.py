@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from pallas_kernels.pair_reduce.statistics import leaf
+from pallas_kernels.pair_reduce.sweep import length
 from pallas_kernels.pair_reduce.types import At, Per, Reduce, Sample, SoftmaxMean, Tile, TopK
 
 NAMED = ("sum", "logsumexp", "max")
@@ -75,7 +76,7 @@ def terms(
             one of another shape; or there is no leaf to carry or average.
         TypeError: a term is not a float.
     """
-    n, m = (len(jax.tree.leaves(tree)[0]) for tree in (rows, cols))
+    n, m = (length(tree) for tree in (rows, cols))
     at = jax.eval_shape(lambda: At(jnp.arange(n, dtype=jnp.int32), jnp.arange(m, dtype=jnp.int32)))
     jaxpr, made = jax.make_jaxpr(tile, return_shape=True)(rows, cols, params, at)
     for const in jaxpr.consts:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from pallas_kernels.pair_reduce import noise
 from pallas_kernels.pair_reduce.statistics import at_least_float32, leaf, ordered
+from pallas_kernels.pair_reduce.sweep import length
 from pallas_kernels.pair_reduce.types import At, Reduce, Sample, SoftmaxMean, TopK
 from pallas_kernels.pair_reduce.xla import Problem
 
@@ -22,7 +23,7 @@ def pair_reduce(
     problem: Problem, rows: Any, cols: Any, params: Any, keys: Mapping[str, jax.Array]
 ) -> dict[str, Any]:
     """See `pallas_kernels.pair_reduce.pair_reduce`; TopK and Sample give (value, index)."""
-    n, m = (len(jax.tree.leaves(tree)[0]) for tree in (rows, cols))
+    n, m = (length(tree) for tree in (rows, cols))
     at = At(jnp.arange(n, dtype=jnp.int32), jnp.arange(m, dtype=jnp.int32))
     rows, cols, params = (jax.tree.map(at_least_float32, tree) for tree in (rows, cols, params))
     terms = problem.evaluate(rows, cols, params, at)

@@ -186,11 +186,13 @@ class SoftmaxAverage:
     def merge(self, a: Any, b: Any) -> tuple[Exponentials, jax.Array]:
         top, factor_a, factor_b = _rescaled(a[0], b[0])
         total = a[0].total * factor_a + b[0].total * factor_b
-        return Exponentials(top, total), a[1] * _tail(factor_a, a[1]) + b[1] * _tail(factor_b, b[1])
+        return Exponentials(top, total), a[1] * aligned(factor_a, a[1]) + b[1] * aligned(
+            factor_b, b[1]
+        )
 
     def result(self, state: Any) -> jax.Array:
         total = jnp.where(state[0].total == 0, 1.0, state[0].total)
-        return state[1] / _tail(total, state[1])
+        return state[1] / aligned(total, state[1])
 
     def residual(self, state: Any) -> tuple[jax.Array, jax.Array]:
         return _log(state[0]), self.result(state)
@@ -207,7 +209,7 @@ class SoftmaxAverage:
             return Pulled({self.term: p * away, self.value: p})
         value, mean, cotangent = (x.reshape(len(x), -1) for x in (value, mean, cotangent))
         empty = jnp.isneginf(lse)
-        cotangent = jnp.where(_tail(empty, cotangent), 0.0, cotangent.astype(mean.dtype))
+        cotangent = jnp.where(aligned(empty, cotangent), 0.0, cotangent.astype(mean.dtype))
         p = _probability(x, lse, jnp.ones_like(lse), self.per)
         p, mean = (p if self.per == "row" else p.T), jnp.sum(cotangent * mean, axis=-1)
         d_logit = p * (cotangent @ value.T - mean[:, None])
@@ -344,7 +346,7 @@ def _finite_or_zero(x: jax.Array) -> jax.Array:
     return jnp.where(jnp.isfinite(x), x, 0.0)
 
 
-def _tail(x: jax.Array, like: jax.Array) -> jax.Array:
+def aligned(x: jax.Array, like: jax.Array) -> jax.Array:
     """`x` with trailing axes added until it meets `like`."""
     return x.reshape(x.shape + (1,) * (like.ndim - x.ndim))
 

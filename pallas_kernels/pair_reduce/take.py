@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from pallas_kernels.pair_reduce.checks import leading_size
 from pallas_kernels.pair_reduce.layout import Layout, layout_of, varying
 from pallas_kernels.pair_reduce.mesh import circulate, rings
-from pallas_kernels.pair_reduce.statistics import at_least_float32
+from pallas_kernels.pair_reduce.statistics import aligned, at_least_float32
 
 
 def take(tree: Any, index: jax.Array, *, mesh_axes: str | Sequence[str] | None = None) -> Any:
@@ -41,10 +41,10 @@ def take_shared(x: jax.Array, index_K: jax.Array, layout: Layout) -> jax.Array:
     """`x[index]` (k, ...) on every device, for an index that every device has; as `take` else."""
     if not layout.inside:
         found = _rows(x, index_K)
-        return jnp.where(_tail(index_K >= 0, found), found, 0)
+        return jnp.where(aligned(index_K >= 0, found), found, 0)
     local, here = _local(index_K, jax.lax.axis_index(layout.axes), len(x))
     found = _rows(x, local)
-    return jax.lax.psum(jnp.where(_tail(here, found), found, 0), layout.axes)
+    return jax.lax.psum(jnp.where(aligned(here, found), found, 0), layout.axes)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
@@ -77,7 +77,7 @@ def _collect(layout: Layout, x: jax.Array, index: jax.Array) -> jax.Array:
     def meet(block: jax.Array, nothing: tuple[()], out: jax.Array, origin: Any) -> Any:
         local, here = _local(index, origin, len(block))
         found = _rows(block, local)
-        return nothing, jnp.where(_tail(here, found), found, out)
+        return nothing, jnp.where(aligned(here, found), found, out)
 
     out = varying(layout, (x, index), jnp.zeros(index.shape + x.shape[1:], x.dtype))
     return circulate(meet, rings(layout), x, (), out)[1]
@@ -89,7 +89,7 @@ def _return(layout: Layout, m: int, index: jax.Array, cotangent: jax.Array) -> j
     def meet(nothing: tuple[()], d_block: jax.Array, rest: tuple[()], origin: Any) -> Any:
         local, here = _local(index, origin, m_here)
         given = at_least_float32(cotangent)
-        given = jnp.where(_tail(here, given), given, 0)
+        given = jnp.where(aligned(here, given), given, 0)
         return d_block.at[jnp.where(here, local, m_here)].add(given, mode="drop"), rest
 
     tail = cotangent.shape[index.ndim :]
@@ -108,7 +108,3 @@ def _rows(x: jax.Array, local: jax.Array) -> jax.Array:
     if not len(x):
         return jnp.zeros(local.shape + x.shape[1:], x.dtype)
     return x[jnp.clip(local, 0, len(x) - 1)]
-
-
-def _tail(x: jax.Array, like: jax.Array) -> jax.Array:
-    return x.reshape(x.shape + (1,) * (like.ndim - x.ndim))

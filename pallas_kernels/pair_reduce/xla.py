@@ -56,10 +56,11 @@ class Problem(NamedTuple):
     def statistics(self, keys: Mapping[str, jax.Array]) -> dict[str, Statistic]:
         return {name: statistic(r, keys.get(name)) for name, r in self.reductions.items()}
 
-    def specs(self, of: Callable[[Reduce], str]) -> dict[str, PartitionSpec]:
+    @property
+    def specs(self) -> dict[str, PartitionSpec]:
         """How each statistic's array is split."""
         split, whole = self.layout.split, PartitionSpec()
-        return {name: whole if of(r) == "all" else split for name, r in self.reductions.items()}
+        return {name: whole if r.per == "all" else split for name, r in self.reductions.items()}
 
 
 def _value(reduce: Reduce) -> str | None:
@@ -79,7 +80,7 @@ def forward(
     problem: Problem, trees: Trees, keys: Mapping[str, jax.Array]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The results of all statistics, and what their gradients need of them."""
-    specs = problem.specs(lambda r: r.per)
+    specs = problem.specs
     return problem.layout.run(
         lambda *args: _forward(problem, *args),
         in_specs=(problem.layout.split, problem.layout.split, PartitionSpec(), PartitionSpec()),
@@ -128,7 +129,7 @@ def backward(
     """Gradients of the wanted leaves, float32 at least; cotangents of some statistics suffice."""
     some = {name: r for name, r in problem.reductions.items() if name in cotangents}
     problem = problem._replace(reductions=some)
-    split, specs = problem.layout.split, problem.specs(lambda r: r.per)
+    split, specs = problem.layout.split, problem.specs
     return problem.layout.run(
         lambda *args: _backward(problem, wanted, *args),
         in_specs=((split, split, PartitionSpec()), PartitionSpec(), specs, specs),
