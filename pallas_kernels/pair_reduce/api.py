@@ -194,7 +194,7 @@ def _plan(
         blocks = block_sizes.choose(tile, part(rows), part(cols), params)
     choice = Choice(impl or "xla", layout.comm, blocks or (1, 1))
     note(call, choice)
-    problem = Problem(tile, dict(reductions), layout, choice.blocks, groups, precision)
+    problem = Problem(tile, dict(reductions), layout, choice.blocks, groups, precision, choice.impl)
     return problem, choice.impl
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from pallas_kernels.pair_reduce.layout import Comm, Layout
 
-Implementation = Literal["reference", "xla"]
+Implementation = Literal["reference", "xla", "pallas_tpu", "pallas_gpu"]
 
 
 class Choice(NamedTuple):

@@ -135,6 +135,13 @@ def shared_cotangent(layout: Layout, like: Any, tree: Any) -> Any:
     return jax.tree.map(one, tree)
 
 
+def shape_like(shape: tuple[int, ...], dtype: Any, like: Any) -> jax.ShapeDtypeStruct:
+    """A shape, typed as differing between devices where any of the arrays `like` does."""
+    axes = frozenset().union(*map(_varies_over, jax.tree.leaves(like)))
+    kind = jax.sharding.ManualAxisType(varying=axes)
+    return jax.ShapeDtypeStruct(shape, dtype, manual_axis_type=kind)
+
+
 def typed(tree: Any) -> bool:
     """Whether types say of any array that it differs between devices (check_vma)."""
     return any(map(_varies_over, jax.tree.leaves(tree)))

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from pallas_kernels.pair_reduce.layout import Layout, typed
-from pallas_kernels.pair_reduce.sweep import State, Visit, length, sweep
+from pallas_kernels.pair_reduce.sweep import State, Sweep, Visit, length
 from pallas_kernels.pair_reduce.types import At
 
 # Joins the states that several devices have: None means that they are added.
@@ -33,6 +33,7 @@ def sweep_mesh(
     layout: Layout,
     blocks: tuple[int, int],
     groups: int | None,
+    sweep: Sweep,
     merge: Merge = None,
     join: bool = True,
 ) -> State:
@@ -42,6 +43,7 @@ def sweep_mesh(
         rows, cols: this device's parts.
         state: the empty state, for this device's parts.
         groups: into how many equal contiguous groups either whole side falls.
+        sweep: visits all pairs on one device.
         merge: joins two states, of whichever side; None: they are sums.
         join: whether `all` is joined over the devices; else each keeps its part.
 

@@ -207,13 +207,14 @@ class SoftmaxAverage:
             if self.value == self.term:
                 return Pulled({self.term: p * away + p})
             return Pulled({self.term: p * away, self.value: p})
-        value, mean, cotangent = (x.reshape(len(x), -1) for x in (value, mean, cotangent))
         empty = jnp.isneginf(lse)
         cotangent = jnp.where(aligned(empty, cotangent), 0.0, cotangent.astype(mean.dtype))
         p = _probability(x, lse, jnp.ones_like(lse), self.per)
-        p, mean = (p if self.per == "row" else p.T), jnp.sum(cotangent * mean, axis=-1)
-        d_logit = p * (cotangent @ value.T - mean[:, None])
-        d_leaf = p.T @ cotangent
+        inner = tuple(range(1, value.ndim))
+        mean = jnp.sum(cotangent * mean, axis=inner)
+        p = p if self.per == "row" else p.T
+        d_logit = p * (jnp.tensordot(cotangent, value, (inner, inner)) - mean[:, None])
+        d_leaf = jnp.tensordot(p, cotangent, (0, 0))
         return Pulled({self.term: d_logit if self.per == "row" else d_logit.T}, d_leaf)
 
 
@@ -303,17 +304,73 @@ class Best:
         return Pulled({self.term: d_term})
 
 
+class Largest(NamedTuple):
+    """The largest entry so far."""
+
+    rank: Any  # what it is compared by
+    value: Any  # the term itself
+    at: tuple[Any, ...]  # position on the other side; over all pairs: row, column
+
+
 @dataclasses.dataclass(frozen=True)
-class Max(Best):
+class Max:
     """The largest entry; its gradient goes to the first of equal ones."""
 
-    k: int = 1
+    term: str
+    per: Per
 
-    def result(self, state: Picks) -> jax.Array:
-        return state.value[..., 0]
+    @property
+    def fill(self) -> Largest:
+        return Largest(-jnp.inf, -jnp.inf, (-1,) * (2 if self.per == "all" else 1))
 
-    def pull(self, seen: Seen, residual: Any, cotangent: jax.Array) -> Pulled:
-        return super().pull(seen, residual, (cotangent[..., None], None))
+    def of_tile(self, seen: Seen) -> Largest:
+        value = seen.term(self.term, -jnp.inf)
+        rank = ordered(value)
+        top = jnp.max(rank, axis=_axis(self.per))
+        here = rank == across(top, self.per)
+        row, col = (jnp.broadcast_to(at, value.shape) for at in _grid(seen.at))
+        if self.per == "all":
+            first = _least(row, here, None)
+            at = (first, _least(col, here & (row == first), None))
+            here = here & (row == at[0]) & (col == at[1])
+        else:
+            other = col if self.per == "row" else row
+            at = (_least(other, here, _axis(self.per)),)
+            here = here & (other == across(at[0], self.per))
+        found = jnp.max(jnp.where(here, value, -jnp.inf), axis=_axis(self.per))
+        empty = jnp.isneginf(top)
+        return Largest(top, found, tuple(jnp.where(empty, -1, index) for index in at))
+
+    def merge(self, a: Largest, b: Largest) -> Largest:
+        earlier = a.at[-1] < b.at[-1]
+        if len(a.at) > 1:
+            earlier = (a.at[0] < b.at[0]) | ((a.at[0] == b.at[0]) & earlier)
+        first = (a.rank > b.rank) | ((a.rank == b.rank) & earlier)
+        return jax.tree.map(lambda x, y: jnp.where(first, x, y), a, b)
+
+    def result(self, state: Largest) -> jax.Array:
+        return state.value
+
+    def residual(self, state: Largest) -> tuple[jax.Array, ...]:
+        return state.at
+
+    def pull(self, seen: Seen, residual: tuple[jax.Array, ...], cotangent: jax.Array) -> Pulled:
+        row, col = _grid(seen.at)
+        if self.per == "all":
+            here = (row == residual[0]) & (col == residual[1])
+        else:
+            here = (col if self.per == "row" else row) == across(residual[0], self.per)
+        return Pulled({self.term: jnp.where(here, across(cotangent, self.per), 0.0)})
+
+
+def _grid(at: At) -> tuple[jax.Array, jax.Array]:
+    """Positions of the rows (r, 1) and of the columns (1, c) of a tile."""
+    return at.row[:, None], at.col[None, :]
+
+
+def _least(index: jax.Array, where: jax.Array, axis: int | None) -> jax.Array:
+    """The least of those entries of `index` (r, c) that are marked."""
+    return jnp.min(jnp.where(where, index, jnp.iinfo(jnp.int32).max), axis=axis)
 
 
 def across(x: jax.Array, per: Per) -> jax.Array:

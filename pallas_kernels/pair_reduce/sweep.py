@@ -23,6 +23,8 @@ class State(NamedTuple):
 
 # visit(row block, column block, State of the blocks, At, valid (r, c) bool or None) -> State
 Visit = Callable[[Any, Any, State, At, jax.Array | None], State]
+# As `sweep` below; every implementation has one.
+Sweep = Callable[..., State]
 
 
 def sweep(

@@ -8,6 +8,7 @@ M is one n·m·D product; a side that nobody differentiates costs nothing in the
 """
 
 import contextlib
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -25,7 +26,7 @@ from pallas_kernels.pair_reduce.statistics import (
     leaf,
     statistic,
 )
-from pallas_kernels.pair_reduce.sweep import State, cut, length
+from pallas_kernels.pair_reduce.sweep import State, Sweep, cut, length, sweep
 from pallas_kernels.pair_reduce.types import At, Reduce, SoftmaxMean, Tile
 
 Trees = tuple[Any, Any, Any]  # of rows, columns and params
@@ -40,6 +41,7 @@ class Problem(NamedTuple):
     blocks: tuple[int, int]  # rows and columns of a tile
     groups: int | None
     precision: Any  # for jax.default_matmul_precision; None: as it is
+    impl: str = "xla"
 
     def evaluate(self, row: Any, col: Any, params: Any, at: At) -> dict[str, jax.Array]:
         """The terms of a tile that some reduction needs, float32 at least."""
@@ -55,6 +57,14 @@ class Problem(NamedTuple):
 
     def statistics(self, keys: Mapping[str, jax.Array]) -> dict[str, Statistic]:
         return {name: statistic(r, keys.get(name)) for name, r in self.reductions.items()}
+
+    @property
+    def sweep(self) -> Sweep:
+        """How one device visits all pairs."""
+        if self.impl == "xla":
+            return sweep
+        module = importlib.import_module(f"pallas_kernels.pair_reduce.{self.impl}")
+        return module.sweep
 
     @property
     def specs(self) -> dict[str, PartitionSpec]:
@@ -110,6 +120,7 @@ def _forward(problem: Problem, rows: Any, cols: Any, params: Any, keys: Any) -> 
         layout=problem.layout,
         blocks=problem.blocks,
         groups=problem.groups,
+        sweep=problem.sweep,
         merge=merge,
     )
     states = {name: getattr(state, of.per)[name] for name, of in statistics.items()}
@@ -168,6 +179,7 @@ def _backward(
         layout=layout,
         blocks=problem.blocks,
         groups=problem.groups,
+        sweep=problem.sweep,
         join=not layout.inside,
     )
     return state.row, state.col, state.all
@@ -221,6 +233,7 @@ def _summed(
         layout=layout,
         blocks=problem.blocks,
         groups=problem.groups,
+        sweep=problem.sweep,
         join=False,
     )
     (by_row, d_rows), d_cols, (total, d_params) = state
@@ -277,7 +290,7 @@ def _add_to_leaf(
     place = leaf(structure.unflatten(range(len(flags))), of.value)
     if flags[place]:
         i = sum(flags[:place])
-        d_side[i] = d_side[i] + d_leaf.reshape(d_side[i].shape)
+        d_side[i] = d_side[i] + d_leaf
 
 
 def _filled(leaves: Sequence[Any], flags: Sequence[bool], given: Sequence[Any]) -> list[Any]:

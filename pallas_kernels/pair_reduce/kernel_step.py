@@ -1,0 +1,189 @@
+"""One tile's visit as the body of a kernel: read its pages, evaluate the program, write the state."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Literal
+
+from pallas_kernels.pair_reduce.in_kernel import evaluate
+from pallas_kernels.pair_reduce.pieces import Axis, Kind, Piece, Pieces, Place, Value
+from pallas_kernels.pair_reduce.stored import Side, Stored
+from pallas_kernels.pair_reduce.sweep import State, Visit, length
+from pallas_kernels.pair_reduce.types import At
+
+
+class Step(NamedTuple):
+    """A visit, traced for tiles of one size, and the arrays that all its tiles share.
+
+    Attributes:
+        program: (shared, rows, cols, state.row, state.col, state.all, at.row, at.col, ends) ->
+            (state.row, state.col, state.all), flat.
+        values: what every tile sees whole: params, cotangents over all pairs, constants.
+        shared, rows, cols, state: how the leaves lie in memory.
+        blocks: rows and columns of a tile.
+    """
+
+    program: ClosedJaxpr
+    values: list[jax.Array]
+    shared: list[Stored]
+    rows: list[Stored]
+    cols: list[Stored]
+    state: State  # of lists of Stored
+    blocks: tuple[int, int]
+    pieces: Pieces
+
+    def __call__(
+        self,
+        shared: Sequence[Any],
+        row: Sequence[Any],
+        col: Sequence[Any],
+        before: State,
+        after: State,
+        start: At,
+        end: At,
+    ) -> None:
+        """Visit one tile.
+
+        Args:
+            shared, row, col: the pages of the leaves.
+            before, after: lists of pages of the state; a page may be in both.
+            start: positions of the tile's first row and column, int32 scalars.
+            end: the first positions that are no longer in the sides.
+        """
+        given = [
+            *(s.read(p) for s, p in zip(self.shared, shared)),
+            *(s.read(p, keep=not self.pieces.target.recompute) for s, p in zip(self.rows, row)),
+            *(s.read(p, keep=not self.pieces.target.recompute) for s, p in zip(self.cols, col)),
+        ]
+        states = [
+            s.read(p)
+            for per in ("row", "col", "all")
+            for s, p in zip(getattr(self.state, per), getattr(before, per))
+        ]
+        at = [self._positions(at, axis) for axis, at in enumerate(start)]
+        ends = [self.pieces.constant(e) for e in end]
+        results = evaluate(self.pieces, self.program, [*given, *states, *at, *ends])
+        for i in self._read_by_others(len(given), len(states)):
+            for piece in states[i].pieces.reshape(-1):
+                piece()
+        pages = [*after.row, *after.col, *after.all]
+        stored = [*self.state.row, *self.state.col, *self.state.all]
+        for how, page, value in zip(stored, pages, results, strict=True):
+            how.write(page, value)
+
+    def _positions(self, first: Any, axis: int) -> Value:
+        size = self.blocks[axis]
+        shape = (1, size) if axis else (size, 1)
+        piece = Piece(lambda: first + jax.lax.broadcasted_iota(jnp.int32, shape, axis))
+        where = Axis(size, Place(axis), Kind(axis))
+        return Value((where,), jnp.dtype("int32"), np.array([piece], object))
+
+    def _read_by_others(self, first: int, count: int) -> list[int]:
+        """Which leaves of the state some other leaf's new value depends on.
+
+        They are read before anything is written, for a page may be written where it was read.
+        """
+        jaxpr = self.program.jaxpr
+        of: dict[Any, frozenset[int]] = {
+            var: frozenset({i}) for i, var in enumerate(jaxpr.invars[first : first + count])
+        }
+        nothing: frozenset[int] = frozenset()
+        for equation in jaxpr.eqns:
+            seen = nothing.union(
+                *(of.get(v, nothing) for v in equation.invars if not isinstance(v, Literal))
+            )
+            of.update({var: seen for var in equation.outvars})
+        outs = [
+            of.get(v, nothing) if not isinstance(v, Literal) else nothing for v in jaxpr.outvars
+        ]
+        return sorted({i for k, seen in enumerate(outs) for i in seen if i != k})
+
+
+def step(
+    visit: Visit,
+    rows: Any,
+    cols: Any,
+    state: State,
+    start: At,
+    blocks: tuple[int, int],
+    group: tuple[int, int] | None,
+    pieces: Pieces,
+) -> tuple[Step, list[jax.Array], list[jax.Array]]:
+    """`visit` traced for tiles of `blocks`, and the leaves of both sides that it reads.
+
+    Rows that a last block has too many do not count; nor do pairs of two groups.
+    """
+    n, m = length(rows), length(cols)
+    ragged = (bool(n % blocks[0]), bool(m % blocks[1]))
+    groups = []
+    if group is not None:
+        groups = [
+            (at + jnp.arange(size, dtype=jnp.int32)) // of
+            for at, size, of in zip(start, (n, m), group)
+        ]
+    sides = [(rows, groups[:1]), (cols, groups[1:])]
+    leaves = [jax.tree.leaves(side) for side in sides]
+    states = [jax.tree.leaves(part) for part in state]
+
+    def flat(*args: Any) -> list[Any]:
+        given = iter(args)
+        row, col = (
+            jax.tree.unflatten(jax.tree.structure(side), [next(given) for _ in some])
+            for side, some in zip(sides, leaves)
+        )
+        before = State(
+            *(
+                jax.tree.unflatten(jax.tree.structure(part), [next(given) for _ in some])
+                for part, some in zip(state, states)
+            )
+        )
+        at, end = At(next(given), next(given)), At(next(given), next(given))
+        masks = [
+            (at.row < end.row)[:, None] if ragged[0] else None,
+            (at.col < end.col)[None, :] if ragged[1] else None,
+            None if group is None else row[1][0][:, None] == col[1][0],
+        ]
+        valid = None
+        for mask in masks:
+            if mask is not None:
+                valid = mask if valid is None else valid & mask
+        if valid is not None:
+            valid = jnp.broadcast_to(valid, blocks)
+        after = visit(row[0], col[0], before, at, valid)
+        return jax.tree.leaves(after)
+
+    def block(x: Any, size: int | None) -> Any:
+        shape = x.shape if size is None else (size, *x.shape[1:])
+        return jax.ShapeDtypeStruct(shape, x.dtype)
+
+    sizes = (*blocks, None)
+    int32 = jnp.dtype("int32")
+    example = [
+        *(block(x, size) for some, size in zip(leaves, sizes) for x in some),
+        *(block(x, size) for some, size in zip(states, sizes) for x in some),
+        *(jax.ShapeDtypeStruct((size,), int32) for size in blocks),
+        *(jax.ShapeDtypeStruct((), int32),) * 2,
+    ]
+    traced = jax.make_jaxpr(flat)(*example)
+    values = [jnp.asarray(x) for x in traced.consts]
+    jaxpr = traced.jaxpr
+    program = ClosedJaxpr(jaxpr.replace(constvars=[], invars=[*jaxpr.constvars, *jaxpr.invars]), [])
+
+    def stored(some: Sequence[Any], side: Side) -> list[Stored]:
+        size = {"row": blocks[0], "col": blocks[1], "all": 0}[side]
+        return [Stored(x.shape, jnp.dtype(x.dtype), side, size, pieces) for x in some]
+
+    made = Step(
+        program,
+        values,
+        stored(values, "all"),
+        stored(leaves[0], "row"),
+        stored(leaves[1], "col"),
+        State(*(stored(some, side) for some, side in zip(states, ("row", "col", "all")))),
+        blocks,
+        pieces,
+    )
+    return made, leaves[0], leaves[1]
