@@ -74,6 +74,48 @@ class Step(NamedTuple):
         for how, page, value in zip(stored, pages, results, strict=True):
             how.write(page, value)
 
+    def sorted(self, refs: Sequence[Any]) -> tuple[Any, ...]:
+        """A kernel's references in their order: places, shared, rows, columns, state before, state
+        after, scratch.
+        """
+        given = iter(refs)
+
+        def take(leaves: Sequence[Any]) -> list[Any]:
+            return [next(given) for _ in leaves]
+
+        (places,) = take([None])
+        shared, row, col = (take(leaves) for leaves in (self.shared, self.rows, self.cols))
+        before, after = (State(*(take(part) for part in self.state)) for _ in range(2))
+        return places, shared, row, col, before, after, list(given)
+
+    def counts(self, start: At, group: tuple[int, int] | None) -> Any:
+        """Whether any pair of the tile that begins at `start` is within a group."""
+        if group is None:
+            return True
+        low = start.row // group[0] * group[1]
+        high = ((start.row + self.blocks[0] - 1) // group[0] + 1) * group[1]
+        return (start.col < high) & (start.col + self.blocks[1] > low)
+
+    def paged_state(self, state: State) -> list[jax.Array]:
+        """The leaves of a state as pages."""
+        return [
+            how.paged(x)
+            for part, stored in zip(state, self.state)
+            for how, x in zip(stored, jax.tree.leaves(part))
+        ]
+
+    def whole_state(self, pages: Sequence[jax.Array], like: State) -> State:
+        """The reverse: a state of the structure of `like`."""
+        given = iter(pages)
+        return State(
+            *(
+                jax.tree.unflatten(
+                    jax.tree.structure(part), [how.whole(next(given)) for how in stored]
+                )
+                for part, stored in zip(like, self.state)
+            )
+        )
+
     def _positions(self, first: Any, axis: int) -> Value:
         size = self.blocks[axis]
         shape = (1, size) if axis else (size, 1)
