@@ -20,55 +20,14 @@ Rule = Callable[..., Value | list[Value]]  # (pieces, values, parameters of the 
 
 # Entry by entry: done by the primitive itself on every piece.
 ELEMENTWISE = frozenset(
-    [
-        "add",
-        "sub",
-        "mul",
-        "div",
-        "rem",
-        "neg",
-        "sign",
-        "abs",
-        "floor",
-        "ceil",
-        "round",
-        "max",
-        "min",
-        "clamp",
-        "pow",
-        "integer_pow",
-        "square",
-        "sqrt",
-        "rsqrt",
-        "exp",
-        "exp2",
-        "log",
-        "log1p",
-        "expm1",
-        "tanh",
-        "logistic",
-        "sin",
-        "cos",
-        "tan",
-        "erf",
-        "select_n",
-        "eq",
-        "ne",
-        "lt",
-        "le",
-        "gt",
-        "ge",
-        "and",
-        "or",
-        "xor",
-        "not",
-        "is_finite",
-        "convert_element_type",
-        "add_any",
-        "stop_gradient",
-        "copy",
-    ]
+    (
+        "add add_any sub mul div rem neg sign abs floor ceil round max min clamp pow integer_pow"
+        " square sqrt rsqrt exp exp2 log log1p expm1 tanh logistic sin cos tan erf select_n"
+        " eq ne lt le gt ge and or xor not is_finite convert_element_type"
+    ).split()
 )
+# What changes no number.
+NOTHING = frozenset({"copy", "stop_gradient", "reshard", "pvary", "pcast"})
 # Programs inside the program, done in place: the parameter that holds them.
 INSIDE = {
     "jit": "jaxpr",
@@ -110,7 +69,9 @@ def _evaluate(pieces: Pieces, jaxpr: Jaxpr, inputs: Sequence[Value]) -> list[Val
     for equation in jaxpr.eqns:
         name, params = equation.primitive.name, equation.params
         values = [read(var) for var in equation.invars]
-        if name in ELEMENTWISE:
+        if name in NOTHING:
+            made = values
+        elif name in ELEMENTWISE:
             made = _elementwise(pieces, equation, values)
         elif name in INSIDE:
             inner = params[INSIDE[name]]
@@ -132,14 +93,11 @@ def _evaluate(pieces: Pieces, jaxpr: Jaxpr, inputs: Sequence[Value]) -> list[Val
 
 def operations() -> list[str]:
     """The names of all primitive operations that a kernel does."""
-    return sorted({*ELEMENTWISE, *INSIDE, *RULES})
+    return sorted({*NOTHING, *ELEMENTWISE, *INSIDE, *RULES})
 
 
 def _elementwise(pieces: Pieces, equation: Any, values: Sequence[Value]) -> list[Value]:
     name, params, out = equation.primitive.name, equation.params, equation.outvars[0].aval
-    if name in ("copy", "stop_gradient"):
-        return [values[0]]
-
     def make(*xs: jax.Array) -> jax.Array:
         if all(isinstance(x, np.ndarray | np.generic) for x in xs):
             xs = tuple(jnp.asarray(x) for x in xs)

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import jax
 from jax.sharding import AxisType, PartitionSpec
 
-Comm = Literal["ring", "gather", "hierarchical"]
+Comm = Literal["ring", "gather", "hierarchical", "fused"]
 BATCH_AXES = ("slice", "data", "fsdp")  # what a batch is split over where nobody says otherwise
 
 

@@ -6,6 +6,9 @@
     hierarchical  a ring along the first axis, inside each of its steps a ring along the others:
                   slow links between slices carry each block once, hidden behind a whole inner ring
 
+    fused         a ring that a TPU kernel carries itself (`pallas_tpu_ring.py`): no step of it ends
+                  before the next begins
+
 The side with fewer bytes moves (its leaves and what is accumulated for it); the other stays.
 """
 
@@ -73,7 +76,13 @@ def sweep_mesh(
         return after.col, (after.row, after.all)
 
     block, moving = (rows, state.row) if rows_move else (cols, state.col)
-    if layout.comm == "gather":
+    if layout.comm == "fused":
+        from pallas_kernels.pair_reduce.pallas_tpu_ring import ring
+
+        after = ring(visit, rows, cols, state, layout=layout, rows_move=rows_move, **options)
+        moving, home = (after.row, after.col) if rows_move else (after.col, after.row)
+        over_all = after.all
+    elif layout.comm == "gather":
         whole = _gathered(block, layout.axes)
         parts = jax.tree.map(lambda x: jnp.concatenate([x] * layout.devices), moving)
         moving, (home, over_all) = visit_block(whole, parts, (home, state.all), 0)
