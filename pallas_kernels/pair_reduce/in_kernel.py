@@ -98,6 +98,7 @@ def operations() -> list[str]:
 
 def _elementwise(pieces: Pieces, equation: Any, values: Sequence[Value]) -> list[Value]:
     name, params, out = equation.primitive.name, equation.params, equation.outvars[0].aval
+
     def make(*xs: jax.Array) -> jax.Array:
         if all(isinstance(x, np.ndarray | np.generic) for x in xs):
             xs = tuple(jnp.asarray(x) for x in xs)

@@ -23,7 +23,7 @@ from pallas_kernels.pair_reduce.layout import shape_like
 from pallas_kernels.pair_reduce.paging import Paging, when_first
 from pallas_kernels.pair_reduce.pieces import Pieces, Target
 from pallas_kernels.pair_reduce.stored import Stored
-from pallas_kernels.pair_reduce.sweep import State, Visit, length
+from pallas_kernels.pair_reduce.sweep import Merge, State, Visit, length
 from pallas_kernels.pair_reduce.types import At
 
 PIECES = Pieces(Target("pallas_tpu"))
@@ -41,6 +41,8 @@ def sweep(
     *,
     blocks: tuple[int, int],
     group: tuple[int, int] | None = None,
+    merge: Merge = None,
+    empty: Any = None,
 ) -> State:
     """As `sweep.sweep`."""
     n, m = length(rows), length(cols)

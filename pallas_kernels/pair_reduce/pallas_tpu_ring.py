@@ -154,9 +154,7 @@ class _Kernel(NamedTuple):
         held, scratch = scratch[: len(self.paging.scratch)], scratch[len(self.paging.scratch) :]
         links = self._links(scratch)
         moving, staying = (row, col) if self.rows_move else (col, row)
-        homes, stay_state = (
-            (after.row, after.col) if self.rows_move else (after.col, after.row)
-        )
+        homes, stay_state = (after.row, after.col) if self.rows_move else (after.col, after.row)
         hop, page, block = (pl.program_id(axis) for axis in range(3))
         turn = hop * self.pages + page  # pages are met, sent and freed in this order
         now = turn * self.stays + block
