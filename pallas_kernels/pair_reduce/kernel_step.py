@@ -55,8 +55,8 @@ class Step(NamedTuple):
         """
         given = [
             *(s.read(p) for s, p in zip(self.shared, shared)),
-            *(s.read(p, keep=not self.pieces.target.recompute) for s, p in zip(self.rows, row)),
-            *(s.read(p, keep=not self.pieces.target.recompute) for s, p in zip(self.cols, col)),
+            *(s.read(p) for s, p in zip(self.rows, row)),
+            *(s.read(p) for s, p in zip(self.cols, col)),
         ]
         states = [
             s.read(p)
@@ -68,7 +68,8 @@ class Step(NamedTuple):
         results = evaluate(self.pieces, self.program, [*given, *states, *at, *ends])
         for i in self._read_by_others(len(given), len(states)):
             for piece in states[i].pieces.reshape(-1):
-                piece()
+                piece.settle()
+        self.pieces.target.barrier()
         pages = [*after.row, *after.col, *after.all]
         stored = [*self.state.row, *self.state.col, *self.state.all]
         for how, page, value in zip(stored, pages, results, strict=True):
@@ -119,7 +120,7 @@ class Step(NamedTuple):
     def _positions(self, first: Any, axis: int) -> Value:
         size = self.blocks[axis]
         shape = (1, size) if axis else (size, 1)
-        piece = Piece(lambda: first + jax.lax.broadcasted_iota(jnp.int32, shape, axis))
+        piece = Piece(lambda _: first + jax.lax.broadcasted_iota(jnp.int32, shape, axis))
         where = Axis(size, Place(axis), Kind(axis))
         return Value((where,), jnp.dtype("int32"), np.array([piece], object))
 

@@ -32,18 +32,29 @@ NARROWEST = 16  # of any side of a matrix: what tensor cores take
 WIDEST = 128  # numbers of a vector that are in registers at once
 
 
-def widths(size: int) -> tuple[int, ...]:
-    """Into which powers of two a vector of `size` numbers is cut, the last one masked."""
-    whole, rest = divmod(size, WIDEST)
-    return (WIDEST,) * whole + ((_power_of_two(rest),) if rest else ())
+def width(size: int) -> int:
+    """Into which powers of two a vector of `size` numbers is cut: the last is filled up, little."""
+    found = min(WIDEST, max(NARROWEST, 1 << (size - 1).bit_length()))
+    while found > NARROWEST and -size % (found // 2) < -size % found:
+        found //= 2
+    return found
 
 
-def _power_of_two(size: int) -> int:
-    """The least one that is as large as `size` and that tensor cores take."""
-    return max(NARROWEST, 1 << (size - 1).bit_length())
+def _barrier() -> None:
+    if not interpretation():
+        plgpu.debug_barrier()
 
 
-PIECES = Pieces(Target("pallas_gpu", widths, recompute=True, least=NARROWEST))
+PIECES = Pieces(
+    Target(
+        "pallas_gpu",
+        width,
+        recompute=True,
+        least=NARROWEST,
+        slices=False,
+        barrier=_barrier,
+    )
+)
 
 
 def sweep(
@@ -62,7 +73,7 @@ def sweep(
     n, m = length(rows), length(cols)
     if not n or not m:
         return state
-    r, c = (_power_of_two(min(b, size) // 2 + 1) for b, size in zip(blocks, (n, m)))
+    r, c = (max(NARROWEST, 1 << (min(b, size).bit_length() - 1)) for b, size in zip(blocks, (n, m)))
     body, row_leaves, col_leaves = step(visit, rows, cols, state, start, (r, c), group, PIECES)
     wave = _Wave(body, -(-n // r), -(-m // c), group)
     if empty is None:

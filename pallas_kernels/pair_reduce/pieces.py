@@ -7,12 +7,16 @@ their similarities (r, T, c, U) are T·U matrices (r, c), which is what the unit
 
 An axis along which the array is the same everywhere is not there at all: a matrix has size 1 along
 it. A piece is computed when it is asked for, so what nobody asks for costs nothing.
+
+A device may have no room for long vectors: then an axis of an example's numbers is cut into equal
+lengths, a piece is asked for one cut at a time, and whoever needs all of them asks in a loop.
 """
 
-import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
+from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -48,34 +52,65 @@ class Target(NamedTuple):
 
     Attributes:
         name: of the implementation, for messages.
-        widths: into which lengths an axis of kind WIDE and this size is cut along a piece; together
-            they may be longer than it. Whatever they hold beyond it is masked.
+        width: into which lengths an axis of kind WIDE and this size is cut; together they may be
+            longer than it. Whatever they hold beyond it is masked.
         recompute: whether a piece with a WIDE axis is made anew each time it is asked for, because
-            it would take registers until then.
+            it would take registers until then. So it must be where axes are cut.
         least: along every axis of a product there are at least as many entries, else it is made of
             single multiplications.
+        slices: whether a matrix is cut and joined at any place.
+        most: pieces of one array, beyond which it takes too long to compile.
+        instead: how an operation is done that the device does not have.
+        lacks: operations that it does not have at all.
+        barrier: called between the reads and the writes of what is accumulated.
     """
 
     name: str
-    widths: Callable[[int], tuple[int, ...]] = lambda size: (size,)
+    width: Callable[[int], int] = lambda size: size
     recompute: bool = False
     least: int = 1
+    slices: bool = True
+    most: int = 1024
+    instead: Mapping[str, Callable[..., jax.Array]] = MappingProxyType({})
+    lacks: frozenset[str] = frozenset()
+    barrier: Callable[[], None] = lambda: None
+
+
+Cut = tuple[Any, Any]  # which cut of the FIRST and which of the SECOND axis; 0 of one that is whole
 
 
 class Piece:
-    """A matrix that is made at the first call."""
+    """A matrix, one for each cut, that is made when it is asked for.
 
-    def __init__(self, make: Callable[[], jax.Array], keep: bool = True) -> None:
-        self._make, self._keep = make, keep
+    It does not depend on the cut of an axis that its Value does not have.
+
+    Args:
+        make: the matrix of a cut.
+        parts: what it asks for.
+        keep: whether it is made at the first call only, the same for every cut.
+    """
+
+    def __init__(
+        self, make: Callable[[Cut], jax.Array], parts: Sequence["Piece"] = (), keep: bool = True
+    ) -> None:
+        self._make, self._parts, self._keep = make, parts, keep
         self._made: jax.Array | None = None
 
-    def __call__(self) -> jax.Array:
+    def __call__(self, cut: Cut = (0, 0)) -> jax.Array:
         if self._made is not None:
             return self._made
-        made = self._make()
+        made = self._make(cut)
         if self._keep:
             self._made = made
         return made
+
+    def settle(self) -> None:
+        """Make what is kept of it and of what it asks for: in front of a loop, not inside."""
+        if self._keep:
+            self()
+            return
+        for part in self._parts:
+            part.settle()
 
 
 class Value(NamedTuple):
@@ -83,9 +118,7 @@ class Value(NamedTuple):
 
     axes: tuple[Axis, ...]
     dtype: Any
-    pieces: (
-        np.ndarray
-    )  # of Piece; along an axis its size if LISTED, its cuts if in the pieces, or 1
+    pieces: np.ndarray  # of Piece; along an axis its size if LISTED, else 1
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -105,17 +138,54 @@ class Pieces:
     def constant(self, x: Any) -> Value:
         """A scalar."""
         piece = np.empty((), object)
-        piece[()] = Piece(lambda: x)
+        piece[()] = Piece(lambda _: x)
         return Value((), jnp.result_type(x), piece)
 
-    def cuts(self, axis: Axis) -> tuple[int, ...]:
-        """The lengths into which an axis inside the pieces is cut."""
-        return self.target.widths(axis.size) if axis.kind == Kind.WIDE else (axis.size,)
+    def width(self, axis: Axis) -> int:
+        """The length of the cuts of an axis inside the pieces."""
+        return self.target.width(axis.size) if axis.kind == Kind.WIDE else axis.size
 
-    def later(self, make: Callable[..., jax.Array], parts: Sequence[Piece], wide: bool) -> Piece:
-        """The piece `make(*parts)`."""
+    def cuts(self, axis: Axis) -> int:
+        """How many there are."""
+        return -(-axis.size // self.width(axis))
+
+    def later(
+        self,
+        make: Callable[..., jax.Array],
+        parts: Sequence[Piece],
+        wide: bool,
+        of: Callable[[Cut], Cut] = lambda cut: cut,
+    ) -> Piece:
+        """The piece `make(*parts)`, where a cut of it needs the cut `of` that of the parts."""
         return Piece(
-            lambda: make(*(part() for part in parts)), keep=not (wide and self.target.recompute)
+            lambda cut: make(*(part(of(cut)) for part in parts)),
+            parts,
+            keep=not (wide and self.target.recompute),
+        )
+
+    def over_cuts(
+        self,
+        make: Callable[[Any], jax.Array],
+        count: int,
+        between: Callable[[Any, Any], Any],
+        fill: Any,
+        parts: Sequence[Piece],
+    ) -> jax.Array:
+        """`make` of every cut, folded.
+
+        Args:
+            parts: what `make` asks for.
+        """
+        if count == 1:
+            return make(0)
+        for part in parts:
+            part.settle()
+        like = jax.eval_shape(make, 0)
+        return jax.lax.fori_loop(
+            0,
+            count,
+            lambda k, total: between(total, make(jnp.asarray(k, jnp.int32))),
+            jnp.full(like.shape, fill, like.dtype),
         )
 
     # Elementwise.
@@ -128,7 +198,7 @@ class Pieces:
         values = [self.arranged(v, axes) for v in values]
         counts = np.broadcast_shapes(*(v.pieces.shape for v in values))
         grids = [np.broadcast_to(v.pieces, counts) for v in values]
-        wide = _is_wide(axes)
+        wide = is_wide(axes)
         pieces = np.empty(counts, object)
         for at in np.ndindex(counts):
             parts = [grid[at] for grid in grids]
@@ -178,59 +248,111 @@ class Pieces:
         if moved:
             swapped = {Place.FIRST: Place.SECOND, Place.SECOND: Place.FIRST}
             axes = tuple(a._replace(place=swapped.get(a.place, a.place)) for a in value.axes)
-            wide = _is_wide(axes)
-            value = Value(axes, value.dtype, self._each(_transposed, value.pieces, wide))
+            wide = is_wide(axes)
+            turned = self._each(_transposed, value.pieces, wide, lambda cut: cut[::-1])
+            value = Value(axes, value.dtype, turned)
         for i, (axis, goal) in enumerate(zip(value.axes, like)):
             if axis.place == Place.LISTED and goal.place in (Place.FIRST, Place.SECOND):
                 value = self.joined(value, i, goal.place)
         return value
 
-    def _each(self, make: Callable[[Any], Any], pieces: np.ndarray, wide: bool) -> np.ndarray:
+    def _each(
+        self,
+        make: Callable[[Any], Any],
+        pieces: np.ndarray,
+        wide: bool,
+        of: Callable[[Cut], Cut] = lambda cut: cut,
+    ) -> np.ndarray:
         made = np.empty(pieces.shape, object)
         for at in np.ndindex(pieces.shape):
-            made[at] = self.later(make, [pieces[at]], wide)
+            made[at] = self.later(make, [pieces[at]], wide, of)
         return made
 
     def listed(self, value: Value, i: int) -> Value:
         """Axis i, inside the pieces, as a piece for every index."""
         axis = value.axes[i]
+        place = int(axis.place)
+        axes = _with(value.axes, i, place=Place.LISTED)
         parts = []
         for index in range(axis.size):
-            cut, at = 0, index
-            for width in self.cuts(axis):
-                if at < width:
-                    break
-                cut, at = cut + 1, at - width
-            taken = np.take(value.pieces, [cut], axis=i)
-
-            def entry(x: jax.Array, at: int = at) -> jax.Array:
-                return x[at : at + 1] if axis.place == Place.FIRST else x[:, at : at + 1]
-
-            parts.append(self._each(entry, taken, False))
-        axes = _with(value.axes, i, place=Place.LISTED)
+            k, at = divmod(index, self.width(axis))
+            parts.append(
+                self._each(
+                    lambda x, at=at: self._section(x, place, at, 1),
+                    value.pieces,
+                    is_wide(axes),
+                    lambda cut, k=k: _at(cut, place, k),
+                )
+            )
         return Value(axes, value.dtype, np.concatenate(parts, axis=i))
+
+    def _section(self, x: jax.Array, place: int, start: int, size: int) -> jax.Array:
+        """Entries start to start + size of a matrix along an axis."""
+        if size == x.shape[place]:
+            return x
+        if self.target.slices:
+            return jax.lax.slice_in_dim(x, start, start + size, axis=place)
+        if x.dtype == jnp.bool_:
+            return self._section(x.astype(jnp.int32), place, start, size) != 0
+        if size == 1:
+            here = jax.lax.broadcasted_iota(jnp.int32, x.shape, place) == start
+            return jnp.sum(jnp.where(here, x, 0), axis=place, keepdims=True, dtype=x.dtype)
+        if start % size or x.shape[place] % size:
+            raise NotImplementedError(
+                f"{self.target.name}: slice {start}:{start + size} of {x.shape[place]}: this kernel"
+                " cuts vectors in halves only"
+            )
+        return jnp.split(x, x.shape[place] // size, axis=place)[start // size]
 
     def joined(self, value: Value, i: int, place: Place) -> Value:
         """Axis i, LISTED, along the pieces at `place`, where no axis is."""
         axis = value.axes[i]._replace(place=place)
-        counts, start = [], 0
-        for width in self.cuts(axis):
-            stop = min(start + width, axis.size)
-            taken = np.take(value.pieces, range(start, stop), axis=i)
-            counts.append((taken, width - (stop - start)))
-            start = stop
-        shape = list(value.pieces.shape)
-        shape[i] = len(counts)
-        pieces = np.empty(shape, object)
-        for at in np.ndindex(*shape):
-            taken, missing = counts[at[i]]
-            parts = [taken[(*at[:i], k, *at[i + 1 :])] for k in range(taken.shape[i])]
+        if self.cuts(axis) > 1:
+            raise NotImplementedError(
+                f"{self.target.name}: an array {value.shape}: this kernel makes a vector of"
+                f" {self.width(axis)} single numbers at most, not of {axis.size}"
+            )
+        missing = self.width(axis) - axis.size
+        lines = np.moveaxis(value.pieces, i, -1)
+        pieces = np.empty(lines.shape[:-1], object)
+        for at in np.ndindex(*pieces.shape):
+            pieces[at] = self.later(
+                lambda *xs: self._stacked(xs, int(place), missing), list(lines[at]), True
+            )
+        axes = _with(value.axes, i, place=place)
+        return Value(axes, value.dtype, np.expand_dims(pieces, i))
 
-            def together(*xs: jax.Array, missing: int = missing) -> jax.Array:
-                return _stacked(xs, int(place), missing)
+    def _stacked(self, xs: Sequence[jax.Array], place: int, missing: int) -> jax.Array:
+        """Matrices side by side along one axis, with zeros at the end."""
+        length = max(math.prod(np.shape(x)) // max(1, np.shape(x)[place]) for x in xs)
+        shape = [length, length]
+        if not self.target.slices:
+            return self._selected(xs, place, missing, shape)
+        parts = []
+        for x in xs:
+            shape[place] = x.shape[place]
+            parts.append(jnp.broadcast_to(x, shape))
+        if missing:
+            shape[place] = missing
+            parts.append(jnp.zeros(shape, xs[0].dtype))
+        return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=place)
 
-            pieces[at] = self.later(together, parts, True)
-        return Value(_with(value.axes, i, place=place), value.dtype, pieces)
+    def _selected(
+        self, xs: Sequence[jax.Array], place: int, missing: int, shape: list[int]
+    ) -> jax.Array:
+        """The same of single lines, by masks."""
+        if any(x.shape[place] != 1 for x in xs):
+            raise NotImplementedError(
+                f"{self.target.name}: concatenate {[x.shape for x in xs]}: this kernel joins single"
+                " numbers to a vector, not vectors"
+            )
+        shape[place] = len(xs) + missing
+        at = jax.lax.broadcasted_iota(jnp.int32, shape, place)
+        flags = xs[0].dtype == jnp.bool_
+        total = jnp.zeros(shape, jnp.int32 if flags else xs[0].dtype)
+        for k, x in enumerate(xs):
+            total = jnp.where(at == k, x.astype(total.dtype), total)
+        return total != 0 if flags else total
 
     # Shapes.
 
@@ -294,8 +416,7 @@ class Pieces:
             axis = value.axes[i]
             if axis.place in (Place.FIRST, Place.SECOND):
                 value = self.masked(value, i, fill)
-                place = int(axis.place)
-                folded = self._each(lambda x, p=place: within(x, p), value.pieces, False)
+                folded = self._along(value, i, within, between, fill)
             elif axis.place == Place.SAME:
                 size = axis.size
                 folded = self._each(lambda x, n=size: repeated(x, n), value.pieces, False)
@@ -305,7 +426,7 @@ class Pieces:
             lines = folded.transpose(*rest, i)
             pieces = np.empty(lines.shape[:-1], object)
             for at in np.ndindex(*lines.shape[:-1]):
-                wide = _is_wide(value.axes[:i] + value.axes[i + 1 :])
+                wide = is_wide(value.axes[:i] + value.axes[i + 1 :])
                 pieces[at] = self.later(lambda *xs: _chained(between, xs), list(lines[at]), wide)
             shape = list(folded.shape)
             shape[i] = 1
@@ -315,24 +436,46 @@ class Pieces:
         axes = tuple(value.axes[i] for i in keep)
         return Value(axes, value.dtype, value.pieces.reshape([value.pieces.shape[i] for i in keep]))
 
+    def _along(
+        self,
+        value: Value,
+        i: int,
+        within: Callable[[jax.Array, int], jax.Array],
+        between: Callable[[jax.Array, jax.Array], jax.Array],
+        fill: Any,
+    ) -> np.ndarray:
+        """Every piece folded along axis i, which is inside."""
+        place, count = int(value.axes[i].place), self.cuts(value.axes[i])
+        wide = is_wide(value.axes[:i] + value.axes[i + 1 :])
+        pieces = np.empty(value.pieces.shape, object)
+        for at in np.ndindex(*pieces.shape):
+
+            def folded(cut: Cut, part: Piece = value.pieces[at]) -> jax.Array:
+                def one(k: Any) -> jax.Array:
+                    return within(part(_at(cut, place, k)), place)
+
+                return self.over_cuts(one, count, between, fill, [part])
+
+            keep = not (wide and self.target.recompute)
+            pieces[at] = Piece(folded, [value.pieces[at]], keep)
+        return pieces
+
     def masked(self, value: Value, i: int, fill: Any) -> Value:
         """`value` with `fill` where its pieces reach beyond the end of axis i."""
-        axis = value.axes[i]
-        cuts = self.cuts(axis)
-        beyond = sum(cuts) - axis.size
-        if not beyond:
+        axis, width = value.axes[i], self.width(value.axes[i])
+        place = int(axis.place)
+        if self.cuts(axis) * width == axis.size:
             return value
-        pieces = value.pieces.copy()
-        last = np.take(pieces, [-1], axis=i)
-        length = cuts[-1] - beyond
+        pieces = np.empty(value.pieces.shape, object)
+        for at in np.ndindex(*pieces.shape):
 
-        def end(x: jax.Array) -> jax.Array:
-            at = jax.lax.broadcasted_iota(jnp.int32, x.shape, int(axis.place))
-            return jnp.where(at < length, x, jnp.full_like(x, fill))
+            def ended(cut: Cut, part: Piece = value.pieces[at]) -> jax.Array:
+                x = part(cut)
+                where = jax.lax.broadcasted_iota(jnp.int32, x.shape, place) + cut[place] * width
+                return jnp.where(where < axis.size, x, jnp.full_like(x, fill))
 
-        index = [slice(None)] * pieces.ndim
-        index[i] = slice(-1, None)
-        pieces[tuple(index)] = self._each(end, last, True)
+            keep = not (is_wide(value.axes) and self.target.recompute)
+            pieces[at] = Piece(ended, [value.pieces[at]], keep)
         return Value(value.axes, value.dtype, pieces)
 
     # Products.
@@ -362,10 +505,10 @@ class Pieces:
         """Whether the device's product units take pieces of these sizes."""
         if self.target.least == 1:
             return True
-        sizes = [min(self.cuts(left.axes[over[0]]))]
+        sizes = [self.width(left.axes[over[0]])]
         for value, i in zip((left, right), over):
             free = [a for k, a in enumerate(value.axes) if _inside(a) and k != i]
-            sizes.append(min(self.cuts(free[0])) if free else 1)
+            sizes.append(self.width(free[0]) if free else 1)
         return min(sizes) >= self.target.least
 
     def _product(
@@ -378,8 +521,7 @@ class Pieces:
         dtype: Any,
     ) -> Value:
         (sum_l, sum_r), (batch_l, batch_r) = dims
-        if sum(self.cuts(left.axes[over[0]])) > left.axes[over[0]].size:
-            left, right = self.masked(left, over[0], 0), self.masked(right, over[1], 0)
+        left, right = self.masked(left, over[0], 0), self.masked(right, over[1], 0)
         free_l = [i for i in range(len(left.axes)) if i not in (*sum_l, *batch_l)]
         free_r = [i for i in range(len(right.axes)) if i not in (*sum_r, *batch_r)]
         kinds = [
@@ -402,9 +544,16 @@ class Pieces:
         lines_r = np.broadcast_to(lines_r, batch + lines_r.shape[b:])
         pieces = np.empty(shape, object)
 
-        def summed(*xs: jax.Array) -> jax.Array:
-            half = len(xs) // 2
-            return _chained(jnp.add, [multiply(x, y) for x, y in zip(xs[:half], xs[half:])])
+        count = self.cuts(left.axes[over[0]])
+
+        def summed(xs: Sequence[Piece], ys: Sequence[Piece], cut: Cut) -> jax.Array:
+            free = cut[::-1] if swapped else cut
+
+            def one(k: Any) -> jax.Array:
+                of = [_at((other, other), place, k) for other, place in zip(free, along)]
+                return _chained(jnp.add, [multiply(x(of[0]), y(of[1])) for x, y in zip(xs, ys)])
+
+            return self.over_cuts(one, count, jnp.add, 0, [*xs, *ys])
 
         def axis_of(axis: Axis, is_left: bool) -> Axis:
             if not _inside(axis):
@@ -419,7 +568,8 @@ class Pieces:
         for at in np.ndindex(*shape):
             xs = lines_l[at[: b + n]].reshape(-1)
             ys = lines_r[(*at[:b], *at[b + n :])].reshape(-1)
-            pieces[at] = self.later(summed, [*xs, *ys], _is_wide(axes))
+            keep = not (is_wide(axes) and self.target.recompute)
+            pieces[at] = Piece(partial(summed, xs, ys), [*xs, *ys], keep)
         return Value(tuple(axes), dtype, pieces)
 
     def _multiplied(self, left: Value, right: Value, dims: Any, dtype: Any) -> Value:
@@ -473,22 +623,20 @@ class Pieces:
     def _cut(self, value: Value, i: int, start: int, stop: int) -> Value:
         """Entries start to stop of axis i inside the pieces."""
         axis = value.axes[i]
-        edges = (0, *itertools.accumulate(self.cuts(axis)))
-        goal = self.cuts(axis._replace(size=stop - start))
-        if start in edges and goal == self.cuts(axis)[edges.index(start) :][: len(goal)]:
-            first = edges.index(start)
-            taken = np.take(value.pieces, range(first, first + len(goal)), axis=i)
-            return Value(_with(value.axes, i, size=stop - start), value.dtype, taken)
-        if len(goal) > 1 or len(edges) > 2 or goal[0] != stop - start:
+        place, width = int(axis.place), self.width(axis)
+        goal = self.width(axis._replace(size=stop - start))
+        first, at = divmod(start, width)
+        if not (goal == width and not at) and start // width != (start + goal - 1) // width:
             raise NotImplementedError(
-                f"{self.target.name}: slice {start}:{stop} of {axis.size}: a kernel cuts vectors only "
-                "where its pieces end"
+                f"{self.target.name}: slice {start}:{stop} of {axis.size}: this kernel cuts vectors"
+                f" only where its pieces of {width} end"
             )
-
-        def part(x: jax.Array) -> jax.Array:
-            return x[start:stop] if axis.place == Place.FIRST else x[:, start:stop]
-
-        pieces = self._each(part, value.pieces, True)
+        pieces = self._each(
+            lambda x: self._section(x, place, at, goal),
+            value.pieces,
+            True,
+            lambda cut: _at(cut, place, cut[place] + first),
+        )
         return Value(_with(value.axes, i, size=stop - start), value.dtype, pieces)
 
     def concatenate(self, values: Sequence[Value], i: int) -> Value:
@@ -504,27 +652,38 @@ class Pieces:
                 for v in spread
             ]
             return Value(axes, spread[0].dtype, np.concatenate(parts, axis=i))
-        cuts = tuple(c for v in spread for c in self.cuts(v.axes[i]))
-        if cuts == self.cuts(axes[i]):
-            counts = np.broadcast_shapes(*(_one(v.pieces.shape, i) for v in spread))
-            parts = [
-                np.broadcast_to(v.pieces, (*counts[:i], v.pieces.shape[i], *counts[i + 1 :]))
-                for v in spread
-            ]
-            return Value(axes, spread[0].dtype, np.concatenate(parts, axis=i))
-        if len(self.cuts(axes[i])) > 1 or sum(cuts) > size:
-            raise NotImplementedError(
-                f"{self.target.name}: concatenate to {size}: a kernel joins vectors only where its "
-                "pieces end"
-            )
+        place, width = int(axes[i].place), self.width(axes[i])
         counts = np.broadcast_shapes(*(v.pieces.shape for v in spread))
         grids = [np.broadcast_to(v.pieces, counts) for v in spread]
         pieces = np.empty(counts, object)
-        place = int(axes[i].place)
-        for at in np.ndindex(*counts):
-            pieces[at] = self.later(
-                lambda *xs: _stacked(xs, place, 0), [grid[at] for grid in grids], True
+        if self.cuts(axes[i]) == 1:
+            missing = width - size
+            for at in np.ndindex(*counts):
+                pieces[at] = self.later(
+                    lambda *xs: self._stacked(xs, place, missing),
+                    [grid[at] for grid in grids],
+                    True,
+                )
+            return Value(axes, spread[0].dtype, pieces)
+        if any(self.width(v.axes[i]) != width or v.axes[i].size % width for v in spread[:-1]):
+            raise NotImplementedError(
+                f"{self.target.name}: concatenate {[v.axes[i].size for v in spread]}: this kernel"
+                f" joins vectors only where its pieces of {width} end"
             )
+        for at in np.ndindex(*counts):
+            parts = [grid[at] for grid in grids]
+
+            def chosen(cut: Cut, parts: Sequence[Piece] = parts) -> jax.Array:
+                x, first = None, 0
+                for part, v in zip(parts, spread):
+                    count = self.cuts(v.axes[i])
+                    k = jnp.clip(cut[place] - first, 0, count - 1)
+                    here = part(_at(cut, place, k))
+                    x = here if x is None else jnp.where(cut[place] >= first, here, x)
+                    first += count
+                return x
+
+            pieces[at] = Piece(chosen, parts, keep=False)
         return Value(axes, spread[0].dtype, pieces)
 
     def _full(self, value: Value, i: int) -> Value:
@@ -556,39 +715,39 @@ class Pieces:
         constant = self.broadcast(fill, shape, ())
         if axis.place == Place.LISTED:
             return self._full(constant, i)
-        cuts = self.cuts(axis._replace(size=shape[i]))
-        pieces = np.empty([len(cuts) if k == i else 1 for k in range(len(shape))], object)
-        for k, cut in enumerate(cuts):
-            size = (cut, 1) if axis.place == Place.FIRST else (1, cut)
-            piece = constant.pieces.reshape(-1)[0]
-            pieces.reshape(-1)[k] = Piece(
-                lambda s=size, p=piece: jnp.broadcast_to(jnp.asarray(p(), fill.dtype), s)
-            )
+        width = self.width(axis._replace(size=size))
+        matrix = (width, 1) if axis.place == Place.FIRST else (1, width)
+        pieces = self._each(
+            lambda x: jnp.broadcast_to(jnp.asarray(x, fill.dtype), matrix), constant.pieces, True
+        )
         axes = _with(constant.axes, i, place=axis.place, kind=axis.kind)
         return Value(axes, fill.dtype, pieces)
 
     def iota(self, dtype: Any, shape: tuple[int, ...], i: int) -> Value:
         """`lax.iota` along axis i."""
         axis = Axis(shape[i], Place.SECOND)
-        cuts = self.cuts(axis)
-        pieces = np.empty([len(cuts) if k == i else 1 for k in range(len(shape))], object)
-        start = 0
-        for k, cut in enumerate(cuts):
-            pieces.reshape(-1)[k] = Piece(
-                lambda at=start, n=cut: (
-                    jax.lax.broadcasted_iota(dtype, (1, n), 1) + jnp.asarray(at, dtype)
-                )
-            )
-            start += cut
+        width = self.width(axis)
+
+        def counted(cut: Cut) -> jax.Array:
+            first = jnp.asarray(cut[1] * width, dtype)
+            return jax.lax.broadcasted_iota(dtype, (1, width), 1) + first
+
+        pieces = np.empty([1] * len(shape), object)
+        pieces.reshape(-1)[0] = Piece(counted, keep=not self.target.recompute)
         axes = tuple(axis if k == i else Axis(s, Place.SAME) for k, s in enumerate(shape))
         return Value(axes, jnp.dtype(dtype), pieces)
+
+
+def _at(cut: Cut, place: int, k: Any) -> Cut:
+    """`cut`, but k along one axis."""
+    return (cut[0], k) if place else (k, cut[1])
 
 
 def _inside(axis: Axis) -> bool:
     return axis.place in (Place.FIRST, Place.SECOND)
 
 
-def _is_wide(axes: Sequence[Axis]) -> bool:
+def is_wide(axes: Sequence[Axis]) -> bool:
     return any(_inside(axis) and axis.kind == Kind.WIDE for axis in axes)
 
 
@@ -629,20 +788,6 @@ def _chained(between: Callable[[Any, Any], Any], xs: Sequence[Any]) -> Any:
     for x in xs[1:]:
         total = between(total, x)
     return total
-
-
-def _stacked(xs: Sequence[jax.Array], place: int, missing: int) -> jax.Array:
-    """Matrices side by side along one axis, with zeros at the end."""
-    length = max(math.prod(np.shape(x)) // max(1, np.shape(x)[place]) for x in xs)
-    shape = [length, length]
-    parts = []
-    for x in xs:
-        shape[place] = x.shape[place]
-        parts.append(jnp.broadcast_to(x, shape))
-    if missing:
-        shape[place] = missing
-        parts.append(jnp.zeros(shape, xs[0].dtype))
-    return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=place)
 
 
 NARROWED = {"BF16_BF16_F32": jnp.bfloat16, "F16_F16_F32": jnp.float16}

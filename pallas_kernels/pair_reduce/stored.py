@@ -6,14 +6,25 @@ kp), where K = k1 ··· k(p-1) matrices stand one after another; a leaf of one 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import pallas as pl
 
-from pallas_kernels.pair_reduce.pieces import Axis, Kind, Piece, Pieces, Place, Value
+from pallas_kernels.pair_reduce.pieces import (
+    Axis,
+    Cut,
+    Kind,
+    Piece,
+    Pieces,
+    Place,
+    Value,
+    is_wide,
+)
 
 Side = Literal["row", "col", "all"]
 KINDS = {"row": Kind.ROW, "col": Kind.COL, "all": Kind.WIDE}
@@ -51,23 +62,24 @@ class Stored(NamedTuple):
     @property
     def page(self) -> tuple[int, ...]:
         """The shape of a page."""
-        first, last = self._cuts
-        if not self._inner:
-            return (1, sum(last))
-        return (math.prod(self._inner[:-1]), sum(first), sum(last))
+        first, last = (axis.length for axis in self._lines)
+        return (first, last) if not self._inner else (math.prod(self._inner[:-1]), first, last)
 
     @property
-    def _cuts(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The lengths in which the two axes of a page's matrices are cut."""
+    def _lines(self) -> tuple["_Line", "_Line"]:
+        """How the two axes of a page's matrices are cut."""
         length = self.block if self.side != "all" else (self.shape[0] if self.shape else 1)
-        first = self.pieces.cuts(Axis(length, Place.FIRST, KINDS[self.side]))
+        axis = Axis(length, Place.FIRST, KINDS[self.side])
+        first = _Line(self.pieces.width(axis), self.pieces.cuts(axis))
+        one = _Line(1, 1)
         if not self.shape:
-            return (1,), (1,)
+            return one, one
         if not self._inner:
-            return (1,), first
-        return first, (1,) if self._inner[-1] == 1 else self.pieces.cuts(
-            Axis(self._inner[-1], Place.SECOND)
-        )
+            return one, first
+        if self._inner[-1] == 1:
+            return first, one
+        axis = Axis(self._inner[-1], Place.SECOND)
+        return first, _Line(self.pieces.width(axis), self.pieces.cuts(axis))
 
     @property
     def page_bytes(self) -> int:
@@ -100,81 +112,94 @@ class Stored(NamedTuple):
         size = self.shape[0] if self.shape else 1
         return x[:size].reshape(self.shape)
 
-    def read(self, page: Any, keep: bool = True) -> Value:
+    def read(self, page: Any) -> Value:
         """A page as the tile sees it.
 
         Args:
             page: a reference, or something that is indexed like one.
-            keep: whether what was read stays in registers; else it is read again at each use.
         """
-        axes, parts = self._parts()
-        pieces = np.empty(len(parts), object)
-        turned = self._turned
+        axes = self._axes
+        keep = not (is_wide(axes) and self.pieces.target.recompute)
 
-        def load(index: Any) -> jax.Array:
-            x = page[index]
-            x = x.T if turned else x
+        def load(k: int, cut: Cut) -> jax.Array:
+            x = page[self._index(k, cut)]
+            x = x.T if self._turned else x
             return x != 0 if self.dtype == jnp.bool_ else x
 
-        for i, index in enumerate(parts):
-            pieces[i] = Piece(lambda index=index: load(index), keep)
         counts = self._counts(axes)
+        pieces = np.empty(math.prod(counts), object)
+        for k in range(len(pieces)):
+            pieces[k] = Piece(partial(load, k), keep=keep)
         return Value(axes, jnp.dtype(self.dtype), pieces.reshape(counts))
 
     def write(self, page: Any, value: Value) -> None:
         """Store a value of the tile's program as a page."""
-        axes, parts = self._parts()
+        axes = self._axes
         value = self.pieces.arranged(value, axes)
         for i, axis in enumerate(axes):
             if axis.place == Place.LISTED and value.axes[i].place == Place.SAME:
                 value = value._replace(pieces=np.repeat(value.pieces, axis.size, axis=i))
+        first, last = self._lines
+        count = first.cuts * last.cuts
         grid = np.broadcast_to(value.pieces, self._counts(axes)).reshape(-1)
-        for index, piece in zip(parts, grid):
-            x = piece()
-            shape = np.shape(jax.eval_shape(lambda index=index: page[index]))
-            x = jnp.asarray(x)
-            if x.ndim == 2 and self._turned:
-                x = x.T
-            page[index] = jnp.broadcast_to(x, shape).astype(self.kernel_dtype)
+        for k, piece in enumerate(grid):
+
+            def put(cut: Cut, k: int = k, piece: Piece = piece) -> None:
+                x = jnp.asarray(piece(cut))
+                if x.ndim == 2 and self._turned:
+                    x = x.T
+                x = jnp.broadcast_to(x, (first.width, last.width))
+                page[self._index(k, cut)] = x.astype(self.kernel_dtype)
+
+            if count == 1:
+                put((0, 0))
+                continue
+            piece.settle()
+
+            def turn(t: Any, _: None, put: Callable[[Cut], None] = put) -> None:
+                t = jnp.asarray(t, jnp.int32)
+                put((t // last.cuts, t % last.cuts) if first.cuts > 1 else (0, t))
+
+            jax.lax.fori_loop(0, count, turn, None)
 
     @property
     def _turned(self) -> bool:
         """Whether a page lies across the tile: one number for each row."""
         return self.side == "row" and not self._inner
 
-    def _parts(self) -> tuple[tuple[Axis, ...], list[Any]]:
-        """The axes of a page as a Value, and where in the page each piece lies."""
-        everything = slice(None)
+    @property
+    def _axes(self) -> tuple[Axis, ...]:
+        """The axes of a page as a Value."""
         kind = KINDS[self.side]
         if not self.shape:
-            return (), [(everything, everything)]
+            return ()
         length = self.shape[0] if self.side == "all" else self.block
-        first, last = (_ranges(cut) for cut in self._cuts)
         if not self._inner:
-            place = Place.FIRST if self._turned else Place.SECOND
-            return (Axis(length, place, kind),), [(everything, part) for part in last]
+            return (Axis(length, Place.FIRST if self._turned else Place.SECOND, kind),)
         axes = [Axis(size, Place.LISTED) for size in self.shape]
         axes[0] = Axis(length, Place.FIRST, kind)
         axes[-1] = Axis(self.shape[-1], Place.SAME if self.shape[-1] == 1 else Place.SECOND)
-        parts = [
-            (k, one, other)
-            for one in first
-            for k in range(math.prod(self._inner[:-1]))
-            for other in last
-        ]
-        return tuple(axes), parts
+        return tuple(axes)
+
+    def _index(self, k: int, cut: Cut) -> tuple[Any, ...]:
+        """Where in a page a cut of its k-th matrix lies."""
+        part = tuple(line.part(at) for line, at in zip(self._lines, cut))
+        return (k, *part) if self._inner else part
 
     def _counts(self, axes: Sequence[Axis]) -> list[int]:
-        return [
-            axis.size
-            if axis.place == Place.LISTED
-            else (1 if axis.place == Place.SAME else len(self.pieces.cuts(axis)))
-            for axis in axes
-        ]
+        return [axis.size if axis.place == Place.LISTED else 1 for axis in axes]
 
 
-def _ranges(widths: Sequence[int]) -> list[slice]:
-    edges = np.cumsum([0, *widths])
-    if len(widths) == 1:
-        return [slice(None)]
-    return [slice(int(a), int(b)) for a, b in zip(edges, edges[1:])]
+class _Line(NamedTuple):
+    """An axis of a page's matrices."""
+
+    width: int  # of a cut
+    cuts: int
+
+    @property
+    def length(self) -> int:
+        return self.width * self.cuts
+
+    def part(self, at: Any) -> Any:
+        """One cut of it, as an index."""
+        return slice(None) if self.cuts == 1 else pl.ds(at * self.width, self.width)
