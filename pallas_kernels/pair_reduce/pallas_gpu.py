@@ -49,7 +49,6 @@ PIECES = Pieces(
     Target(
         "pallas_gpu",
         width,
-        recompute=True,
         least=NARROWEST,
         slices=False,
         barrier=_barrier,

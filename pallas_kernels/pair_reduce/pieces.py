@@ -54,8 +54,6 @@ class Target(NamedTuple):
         name: of the implementation, for messages.
         width: into which lengths an axis of kind WIDE and this size is cut; together they may be
             longer than it. Whatever they hold beyond it is masked.
-        recompute: whether a piece with a WIDE axis is made anew each time it is asked for, because
-            it would take registers until then. So it must be where axes are cut.
         least: along every axis of a product there are at least as many entries, else it is made of
             single multiplications.
         slices: whether a matrix is cut and joined at any place.
@@ -67,7 +65,6 @@ class Target(NamedTuple):
 
     name: str
     width: Callable[[int], int] = lambda size: size
-    recompute: bool = False
     least: int = 1
     slices: bool = True
     most: int = 1024
@@ -153,15 +150,15 @@ class Pieces:
         self,
         make: Callable[..., jax.Array],
         parts: Sequence[Piece],
-        wide: bool,
+        axes: Sequence[Axis],
         of: Callable[[Cut], Cut] = lambda cut: cut,
     ) -> Piece:
-        """The piece `make(*parts)`, where a cut of it needs the cut `of` that of the parts."""
-        return Piece(
-            lambda cut: make(*(part(of(cut)) for part in parts)),
-            parts,
-            keep=not (wide and self.target.recompute),
-        )
+        """The piece `make(*parts)` of a Value with `axes`; its cut needs the cut `of` that of each."""
+        return Piece(lambda cut: make(*(part(of(cut)) for part in parts)), parts, self.whole(axes))
+
+    def whole(self, axes: Sequence[Axis]) -> bool:
+        """Whether no piece of a Value with these axes is cut."""
+        return all(self.cuts(axis) == 1 for axis in axes if _inside(axis))
 
     def over_cuts(
         self,
@@ -198,11 +195,10 @@ class Pieces:
         values = [self.arranged(v, axes) for v in values]
         counts = np.broadcast_shapes(*(v.pieces.shape for v in values))
         grids = [np.broadcast_to(v.pieces, counts) for v in values]
-        wide = is_wide(axes)
         pieces = np.empty(counts, object)
         for at in np.ndindex(counts):
             parts = [grid[at] for grid in grids]
-            pieces[at] = self.later(lambda *xs: make(*_met(xs)), parts, wide)
+            pieces[at] = self.later(lambda *xs: make(*_met(xs)), parts, axes)
         return Value(axes, dtype, pieces)
 
     def _widened(self, value: Value, shape: tuple[int, ...]) -> Value:
@@ -248,8 +244,7 @@ class Pieces:
         if moved:
             swapped = {Place.FIRST: Place.SECOND, Place.SECOND: Place.FIRST}
             axes = tuple(a._replace(place=swapped.get(a.place, a.place)) for a in value.axes)
-            wide = is_wide(axes)
-            turned = self._each(_transposed, value.pieces, wide, lambda cut: cut[::-1])
+            turned = self._each(_transposed, value.pieces, axes, lambda cut: cut[::-1])
             value = Value(axes, value.dtype, turned)
         for i, (axis, goal) in enumerate(zip(value.axes, like)):
             if axis.place == Place.LISTED and goal.place in (Place.FIRST, Place.SECOND):
@@ -260,12 +255,12 @@ class Pieces:
         self,
         make: Callable[[Any], Any],
         pieces: np.ndarray,
-        wide: bool,
+        axes: Sequence[Axis],
         of: Callable[[Cut], Cut] = lambda cut: cut,
     ) -> np.ndarray:
         made = np.empty(pieces.shape, object)
         for at in np.ndindex(pieces.shape):
-            made[at] = self.later(make, [pieces[at]], wide, of)
+            made[at] = self.later(make, [pieces[at]], axes, of)
         return made
 
     def listed(self, value: Value, i: int) -> Value:
@@ -280,7 +275,7 @@ class Pieces:
                 self._each(
                     lambda x, at=at: self._section(x, place, at, 1),
                     value.pieces,
-                    is_wide(axes),
+                    axes,
                     lambda cut, k=k: _at(cut, place, k),
                 )
             )
@@ -313,13 +308,13 @@ class Pieces:
                 f" {self.width(axis)} single numbers at most, not of {axis.size}"
             )
         missing = self.width(axis) - axis.size
+        axes = _with(value.axes, i, place=place)
         lines = np.moveaxis(value.pieces, i, -1)
         pieces = np.empty(lines.shape[:-1], object)
         for at in np.ndindex(*pieces.shape):
             pieces[at] = self.later(
-                lambda *xs: self._stacked(xs, int(place), missing), list(lines[at]), True
+                lambda *xs: self._stacked(xs, int(place), missing), list(lines[at]), axes
             )
-        axes = _with(value.axes, i, place=place)
         return Value(axes, value.dtype, np.expand_dims(pieces, i))
 
     def _stacked(self, xs: Sequence[jax.Array], place: int, missing: int) -> jax.Array:
@@ -414,23 +409,22 @@ class Pieces:
         """
         for i in over:
             axis = value.axes[i]
+            axes = _with(value.axes, i, place=Place.SAME, size=1)
             if axis.place in (Place.FIRST, Place.SECOND):
                 value = self.masked(value, i, fill)
                 folded = self._along(value, i, within, between, fill)
             elif axis.place == Place.SAME:
                 size = axis.size
-                folded = self._each(lambda x, n=size: repeated(x, n), value.pieces, False)
+                folded = self._each(lambda x, n=size: repeated(x, n), value.pieces, value.axes)
             else:
                 folded = value.pieces
             rest = [k for k in range(folded.ndim) if k != i]
             lines = folded.transpose(*rest, i)
             pieces = np.empty(lines.shape[:-1], object)
             for at in np.ndindex(*lines.shape[:-1]):
-                wide = is_wide(value.axes[:i] + value.axes[i + 1 :])
-                pieces[at] = self.later(lambda *xs: _chained(between, xs), list(lines[at]), wide)
+                pieces[at] = self.later(lambda *xs: _chained(between, xs), list(lines[at]), axes)
             shape = list(folded.shape)
             shape[i] = 1
-            axes = _with(value.axes, i, place=Place.SAME, size=1)
             value = Value(axes, value.dtype, pieces.reshape(shape))
         keep = [i for i in range(len(value.axes)) if i not in set(over)]
         axes = tuple(value.axes[i] for i in keep)
@@ -446,7 +440,7 @@ class Pieces:
     ) -> np.ndarray:
         """Every piece folded along axis i, which is inside."""
         place, count = int(value.axes[i].place), self.cuts(value.axes[i])
-        wide = is_wide(value.axes[:i] + value.axes[i + 1 :])
+        keep = self.whole(value.axes[:i] + value.axes[i + 1 :])
         pieces = np.empty(value.pieces.shape, object)
         for at in np.ndindex(*pieces.shape):
 
@@ -456,7 +450,6 @@ class Pieces:
 
                 return self.over_cuts(one, count, between, fill, [part])
 
-            keep = not (wide and self.target.recompute)
             pieces[at] = Piece(folded, [value.pieces[at]], keep)
         return pieces
 
@@ -474,8 +467,7 @@ class Pieces:
                 where = jax.lax.broadcasted_iota(jnp.int32, x.shape, place) + cut[place] * width
                 return jnp.where(where < axis.size, x, jnp.full_like(x, fill))
 
-            keep = not (is_wide(value.axes) and self.target.recompute)
-            pieces[at] = Piece(ended, [value.pieces[at]], keep)
+            pieces[at] = Piece(ended, [value.pieces[at]], self.whole(value.axes))
         return Value(value.axes, value.dtype, pieces)
 
     # Products.
@@ -568,8 +560,7 @@ class Pieces:
         for at in np.ndindex(*shape):
             xs = lines_l[at[: b + n]].reshape(-1)
             ys = lines_r[(*at[:b], *at[b + n :])].reshape(-1)
-            keep = not (is_wide(axes) and self.target.recompute)
-            pieces[at] = Piece(partial(summed, xs, ys), [*xs, *ys], keep)
+            pieces[at] = Piece(partial(summed, xs, ys), [*xs, *ys], self.whole(axes))
         return Value(tuple(axes), dtype, pieces)
 
     def _multiplied(self, left: Value, right: Value, dims: Any, dtype: Any) -> Value:
@@ -631,13 +622,14 @@ class Pieces:
                 f"{self.target.name}: slice {start}:{stop} of {axis.size}: this kernel cuts vectors"
                 f" only where its pieces of {width} end"
             )
+        axes = _with(value.axes, i, size=stop - start)
         pieces = self._each(
             lambda x: self._section(x, place, at, goal),
             value.pieces,
-            True,
+            axes,
             lambda cut: _at(cut, place, cut[place] + first),
         )
-        return Value(_with(value.axes, i, size=stop - start), value.dtype, pieces)
+        return Value(axes, value.dtype, pieces)
 
     def concatenate(self, values: Sequence[Value], i: int) -> Value:
         """`lax.concatenate`."""
@@ -662,7 +654,7 @@ class Pieces:
                 pieces[at] = self.later(
                     lambda *xs: self._stacked(xs, place, missing),
                     [grid[at] for grid in grids],
-                    True,
+                    axes,
                 )
             return Value(axes, spread[0].dtype, pieces)
         if any(self.width(v.axes[i]) != width or v.axes[i].size % width for v in spread[:-1]):
@@ -717,10 +709,10 @@ class Pieces:
             return self._full(constant, i)
         width = self.width(axis._replace(size=size))
         matrix = (width, 1) if axis.place == Place.FIRST else (1, width)
-        pieces = self._each(
-            lambda x: jnp.broadcast_to(jnp.asarray(x, fill.dtype), matrix), constant.pieces, True
-        )
         axes = _with(constant.axes, i, place=axis.place, kind=axis.kind)
+        pieces = self._each(
+            lambda x: jnp.broadcast_to(jnp.asarray(x, fill.dtype), matrix), constant.pieces, axes
+        )
         return Value(axes, fill.dtype, pieces)
 
     def iota(self, dtype: Any, shape: tuple[int, ...], i: int) -> Value:
@@ -733,7 +725,7 @@ class Pieces:
             return jax.lax.broadcasted_iota(dtype, (1, width), 1) + first
 
         pieces = np.empty([1] * len(shape), object)
-        pieces.reshape(-1)[0] = Piece(counted, keep=not self.target.recompute)
+        pieces.reshape(-1)[0] = Piece(counted, keep=self.cuts(axis) == 1)
         axes = tuple(axis if k == i else Axis(s, Place.SAME) for k, s in enumerate(shape))
         return Value(axes, jnp.dtype(dtype), pieces)
 
@@ -745,10 +737,6 @@ def _at(cut: Cut, place: int, k: Any) -> Cut:
 
 def _inside(axis: Axis) -> bool:
     return axis.place in (Place.FIRST, Place.SECOND)
-
-
-def is_wide(axes: Sequence[Axis]) -> bool:
-    return any(_inside(axis) and axis.kind == Kind.WIDE for axis in axes)
 
 
 def _either(a: Axis, b: Axis) -> Axis:

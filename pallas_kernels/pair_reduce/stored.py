@@ -23,7 +23,6 @@ from pallas_kernels.pair_reduce.pieces import (
     Pieces,
     Place,
     Value,
-    is_wide,
 )
 
 Side = Literal["row", "col", "all"]
@@ -119,7 +118,7 @@ class Stored(NamedTuple):
             page: a reference, or something that is indexed like one.
         """
         axes = self._axes
-        keep = not (is_wide(axes) and self.pieces.target.recompute)
+        keep = self.pieces.whole(axes)
 
         def load(k: int, cut: Cut) -> jax.Array:
             x = page[self._index(k, cut)]
