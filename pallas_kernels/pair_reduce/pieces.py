@@ -13,11 +13,14 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from enum import IntEnum
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+MOST = 1024  # pieces of a Value: each is a part of the kernel's program
 
 
 class Place(IntEnum):
@@ -112,15 +115,24 @@ class Pieces:
         """The lengths into which an axis inside the pieces is cut."""
         return self.target.widths(axis.size) if axis.kind == Kind.WIDE else (axis.size,)
 
-    def later(self, make: Callable[..., jax.Array], parts: Sequence[Piece], wide: bool) -> Piece:
+    def later(self, make: Callable[..., jax.Array], parts: Sequence[Any], wide: bool) -> Piece:
         """The piece `make(*parts)`."""
         return Piece(
             lambda: make(*(part() for part in parts)), keep=not (wide and self.target.recompute)
         )
 
+    def _check_count(self, pieces: np.ndarray) -> None:
+        if pieces.size > MOST:
+            raise NotImplementedError(
+                f"{self.target.name}: an array of the tile would be {pieces.size} matrices in the "
+                f'kernel, and {MOST} is the most; impl="xla" has no such bound'
+            )
+
     # Elementwise.
 
-    def elementwise(self, make: Callable[..., jax.Array], values: Sequence[Value], dtype: Any):
+    def elementwise(
+        self, make: Callable[..., jax.Array], values: Sequence[Value], dtype: Any
+    ) -> Value:
         """`make` of arrays of one shape, entry by entry."""
         shape = np.broadcast_shapes(*(v.shape for v in values))
         values = [self._widened(v, shape) for v in values]
@@ -130,6 +142,7 @@ class Pieces:
         grids = [np.broadcast_to(v.pieces, counts) for v in values]
         wide = _is_wide(axes)
         pieces = np.empty(counts, object)
+        self._check_count(pieces)
         for at in np.ndindex(counts):
             parts = [grid[at] for grid in grids]
             pieces[at] = self.later(lambda *xs: make(*_met(xs)), parts, wide)
@@ -185,10 +198,10 @@ class Pieces:
                 value = self.joined(value, i, goal.place)
         return value
 
-    def _each(self, make: Callable[[Any], Any], pieces: np.ndarray, wide: bool) -> np.ndarray:
+    def _each(self, make: Callable[[Any], Any], pieces: Any, wide: bool) -> np.ndarray:
         made = np.empty(pieces.shape, object)
         for at in np.ndindex(pieces.shape):
-            made[at] = self.later(make, [pieces[at]], wide)
+            made[at] = self.later(make, (pieces[at],), wide)
         return made
 
     def listed(self, value: Value, i: int) -> Value:
@@ -251,8 +264,8 @@ class Pieces:
         """`value` with axes of size 1 added or taken away."""
         if tuple(s for s in shape if s != 1) != tuple(s for s in value.shape if s != 1):
             raise NotImplementedError(
-                f"{self.target.name}: reshape {value.shape} to {shape}: a kernel only adds or takes "
-                "away axes of size 1"
+                f"{self.target.name}: reshape {value.shape} to {shape}: a kernel only adds or "
+                "takes away axes of size 1"
             )
         left = [axis for axis in value.axes if axis.size != 1]
         value = self.reduced_units(value)
@@ -294,11 +307,9 @@ class Pieces:
             axis = value.axes[i]
             if axis.place in (Place.FIRST, Place.SECOND):
                 value = self.masked(value, i, fill)
-                place = int(axis.place)
-                folded = self._each(lambda x, p=place: within(x, p), value.pieces, False)
+                folded = self._each(_second(within, int(axis.place)), value.pieces, False)
             elif axis.place == Place.SAME:
-                size = axis.size
-                folded = self._each(lambda x, n=size: repeated(x, n), value.pieces, False)
+                folded = self._each(_second(repeated, axis.size), value.pieces, False)
             else:
                 folded = value.pieces
             rest = [k for k in range(folded.ndim) if k != i]
@@ -388,10 +399,12 @@ class Pieces:
         ]
         swapped = kinds[1] < kinds[0]  # the lesser kind lies along FIRST
         along = [int(v.axes[i].place) for v, i in zip((left, right), over)]
+        dims_inside = along[::-1] if swapped else along
 
         def multiply(a: jax.Array, b: jax.Array) -> jax.Array:
-            sides = ((b, a), (along[1], along[0])) if swapped else ((a, b), along)
-            return _matrix_product(*sides, precision, dtype)
+            if swapped:
+                a, b = b, a
+            return _matrix_product(a, b, dims_inside, precision, dtype)
 
         lines_l = left.pieces.transpose(*batch_l, *free_l, *sum_l)
         lines_r = right.pieces.transpose(*batch_r, *free_r, *sum_r)
@@ -416,6 +429,7 @@ class Pieces:
             *(axis_of(left.axes[i], True) for i in free_l),
             *(axis_of(right.axes[i], False) for i in free_r),
         )
+        self._check_count(pieces)
         for at in np.ndindex(*shape):
             xs = lines_l[at[: b + n]].reshape(-1)
             ys = lines_r[(*at[:b], *at[b + n :])].reshape(-1)
@@ -481,8 +495,8 @@ class Pieces:
             return Value(_with(value.axes, i, size=stop - start), value.dtype, taken)
         if len(goal) > 1 or len(edges) > 2 or goal[0] != stop - start:
             raise NotImplementedError(
-                f"{self.target.name}: slice {start}:{stop} of {axis.size}: a kernel cuts vectors only "
-                "where its pieces end"
+                f"{self.target.name}: slice {start}:{stop} of {axis.size}: a kernel cuts vectors "
+                "only where its pieces end"
             )
 
         def part(x: jax.Array) -> jax.Array:
@@ -522,9 +536,8 @@ class Pieces:
         pieces = np.empty(counts, object)
         place = int(axes[i].place)
         for at in np.ndindex(*counts):
-            pieces[at] = self.later(
-                lambda *xs: _stacked(xs, place, 0), [grid[at] for grid in grids], True
-            )
+            parts = [grid[at] for grid in grids]
+            pieces[at] = self.later(lambda *xs: _stacked(xs, place, 0), parts, True)
         return Value(axes, spread[0].dtype, pieces)
 
     def _full(self, value: Value, i: int) -> Value:
@@ -558,12 +571,14 @@ class Pieces:
             return self._full(constant, i)
         cuts = self.cuts(axis._replace(size=shape[i]))
         pieces = np.empty([len(cuts) if k == i else 1 for k in range(len(shape))], object)
+        number = constant.pieces.reshape(-1)[0]
+
+        def filled(cut: int) -> jax.Array:
+            lengths = (cut, 1) if axis.place == Place.FIRST else (1, cut)
+            return jnp.full(lengths, number(), fill.dtype)
+
         for k, cut in enumerate(cuts):
-            size = (cut, 1) if axis.place == Place.FIRST else (1, cut)
-            piece = constant.pieces.reshape(-1)[0]
-            pieces.reshape(-1)[k] = Piece(
-                lambda s=size, p=piece: jnp.broadcast_to(jnp.asarray(p(), fill.dtype), s)
-            )
+            pieces.reshape(-1)[k] = Piece(partial(filled, cut))
         axes = _with(constant.axes, i, place=axis.place, kind=axis.kind)
         return Value(axes, fill.dtype, pieces)
 
@@ -572,16 +587,18 @@ class Pieces:
         axis = Axis(shape[i], Place.SECOND)
         cuts = self.cuts(axis)
         pieces = np.empty([len(cuts) if k == i else 1 for k in range(len(shape))], object)
-        start = 0
-        for k, cut in enumerate(cuts):
-            pieces.reshape(-1)[k] = Piece(
-                lambda at=start, n=cut: (
-                    jax.lax.broadcasted_iota(dtype, (1, n), 1) + jnp.asarray(at, dtype)
-                )
-            )
-            start += cut
+
+        def counted(start: int, length: int) -> jax.Array:
+            return jax.lax.broadcasted_iota(dtype, (1, length), 1) + jnp.asarray(start, dtype)
+
+        for k, (start, cut) in enumerate(zip(itertools.accumulate((0, *cuts)), cuts)):
+            pieces.reshape(-1)[k] = Piece(partial(counted, start, cut))
         axes = tuple(axis if k == i else Axis(s, Place.SAME) for k, s in enumerate(shape))
         return Value(axes, jnp.dtype(dtype), pieces)
+
+
+def _second(function: Callable[[Any, int], Any], argument: int) -> Callable[[Any], Any]:
+    return lambda x: function(x, argument)
 
 
 def _inside(axis: Axis) -> bool:
@@ -605,7 +622,7 @@ def _with(axes: Sequence[Axis], i: int, **changes: Any) -> tuple[Axis, ...]:
 
 
 def _met(xs: Sequence[jax.Array]) -> list[jax.Array]:
-    """Matrices of one shape, as far as they are flags: devices do not repeat flags by themselves."""
+    """Matrices; flags among them have the shape of all, for devices do not repeat flags."""
     shape = np.broadcast_shapes(*(np.shape(x) for x in xs))
 
     def one(x: jax.Array) -> jax.Array:
@@ -648,9 +665,10 @@ def _stacked(xs: Sequence[jax.Array], place: int, missing: int) -> jax.Array:
 NARROWED = {"BF16_BF16_F32": jnp.bfloat16, "F16_F16_F32": jnp.float16}
 
 
-def _matrix_product(sides: Any, along: Sequence[int], precision: Any, dtype: Any) -> jax.Array:
+def _matrix_product(
+    a: jax.Array, b: jax.Array, along: Sequence[int], precision: Any, dtype: Any
+) -> jax.Array:
     """The product of two matrices over the axes `along`."""
-    a, b = sides
     narrowed = NARROWED.get(getattr(precision, "name", ""))
     if narrowed is not None:
         a, b, precision = a.astype(narrowed), b.astype(narrowed), None

@@ -7,6 +7,7 @@ kp), where K = k1 ··· k(p-1) matrices stand one after another; a leaf of one 
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -74,7 +75,7 @@ class Stored(NamedTuple):
         return math.prod(self.page) * jnp.dtype(self.kernel_dtype).itemsize
 
     def paged(self, x: jax.Array) -> jax.Array:
-        """The array as pages (blocks, *page). The end of the last is made of copies of real rows."""
+        """The array as pages (blocks, *page); copies of the last row fill up the last of them."""
         x = x.astype(self.kernel_dtype)
         length = self.shape[0] if self.shape else 1
         if self.side != "all":
@@ -117,7 +118,7 @@ class Stored(NamedTuple):
             return x != 0 if self.dtype == jnp.bool_ else x
 
         for i, index in enumerate(parts):
-            pieces[i] = Piece(lambda index=index: load(index), keep)
+            pieces[i] = Piece(partial(load, index), keep)
         counts = self._counts(axes)
         return Value(axes, jnp.dtype(self.dtype), pieces.reshape(counts))
 
