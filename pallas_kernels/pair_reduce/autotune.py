@@ -64,7 +64,7 @@ def autotune(
                 following = {**settled, call: choice._asdict()}
                 seconds = _seconds(function, args, call, following, repeats)
             except Exception as failure:  # whatever it is, the others are tried
-                error = failure
+                error = failure.with_traceback(None)  # whose frames would hold arrays
             tried(Trial(call, choice, seconds, error))
             return seconds
 
@@ -104,7 +104,7 @@ def search(
         return costs[choice]
 
     for here in starts:
-        while of(here) == math.inf and (smaller := _halved(here, sides)) != here:
+        while of(here) == math.inf and (smaller := _halved(here)) != here:
             here = smaller
         while of(nearest := min(_neighbours(here, sides), key=of, default=here)) < of(here):
             here = nearest
@@ -114,19 +114,19 @@ def search(
 def _neighbours(choice: Choice, sides: tuple[int, int]) -> list[Choice]:
     """The tiles that differ in one side by one step."""
     (r, c), (n, m) = choice.blocks, sides
-    rows = [(size, c) for size in _smaller(r, n) + _larger(r, n)]
-    cols = [(r, size) for size in _smaller(c, m) + _larger(c, m)]
+    rows = [(size, c) for size in _smaller(r) + _larger(r, n)]
+    cols = [(r, size) for size in _smaller(c) + _larger(c, m)]
     return [choice._replace(blocks=blocks) for blocks in rows + cols]
 
 
-def _halved(choice: Choice, sides: tuple[int, int]) -> Choice:
+def _halved(choice: Choice) -> Choice:
     """Both sides a step smaller, where there is one."""
-    r, c = ((_smaller(size, side) or [size])[0] for size, side in zip(choice.blocks, sides))
+    r, c = ((_smaller(size) or [size])[0] for size in choice.blocks)
     return choice._replace(blocks=(r, c))
 
 
-def _smaller(size: int, side: int) -> list[int]:
-    return [s for s in SIZES if s < side and s * STEP <= size][-1:]
+def _smaller(size: int) -> list[int]:
+    return [s for s in SIZES if s * STEP <= size][-1:]
 
 
 def _larger(size: int, side: int) -> list[int]:

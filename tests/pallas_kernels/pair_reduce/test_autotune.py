@@ -78,6 +78,11 @@ def test_it_stops_where_no_neighbour_helps():
     assert list(search(lambda choice: 1.0, [xla(512, 256)], SIDES)) == list(costs)
 
 
+def test_a_step_changes_a_side_by_a_third_at_least():
+    costs = search(lambda choice: 1.0, [xla(900, 300)], SIDES)
+    assert blocks(costs) == [(900, 300), (512, 300), (900, 128), (900, 512)]
+
+
 @pytest.mark.parametrize(
     "sides, reached",
     [
