@@ -8,7 +8,7 @@ import re
 import shlex
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,8 +109,14 @@ debug_option = click.option("--debug", is_flag=True, help="Show the traceback of
     type=click.Path(path_type=Path),
     help="Folder of the run.  [default: runs/FILE-ARG]",
 )
+@click.option(
+    "--engine",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Choices of `mmcl bench autotune`, for a new run to begin with.",
+)
 @debug_option
-def train(words: Sequence[str], workdir: Path | None, debug: bool) -> None:
+def train(words: Sequence[str], workdir: Path | None, engine: Path | None, debug: bool) -> None:
     """Train an experiment; the same command goes on with a run that was stopped.
 
     \b
@@ -133,13 +139,15 @@ def train(words: Sequence[str], workdir: Path | None, debug: bool) -> None:
         folder = workdir or Path("runs") / configs.name(experiment)
         config = configs.load(experiment, overrides)
         click.echo(f"Workdir: {folder}")
+        from mmcl.engine_choices import measured_choices
         from mmcl.mesh import data_mesh
         from mmcl.metrics_log import read
         from mmcl.report.report import write_report
         from mmcl.train import Interrupted, train
 
+        choices = None if engine is None else measured_choices(engine)
         try:
-            splits = train(experiment, config, folder, _console(), data_mesh())
+            splits = train(experiment, config, folder, _console(), data_mesh(), choices)
         except Interrupted as stopped:
             click.echo(f"{stopped} Go on with:\n  {shlex.join(['mmcl', *sys.argv[1:]])}")
             sys.exit(STOPPED)
@@ -268,30 +276,57 @@ def bench(ctx: click.Context) -> None:
     \b
       mmcl bench loss
       mmcl bench loss --batch 16384 --cases clip,siglip --json
+      mmcl bench autotune --batch 4096 --cases clip
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 
 
+def measuring(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of all that measures losses: which ones, how large, how often."""
+    options = [
+        click.option(
+            "--batch",
+            type=click.IntRange(1),
+            metavar="B",
+            help="Records in the batch.  [default: 4096]",
+        ),
+        click.option(
+            "--dim",
+            type=click.IntRange(1),
+            metavar="D",
+            help="Width of the embeddings.  [default: 512]",
+        ),
+        click.option(
+            "--spec",
+            "spec_name",
+            metavar="NAME",
+            help="B and D of a published training, e.g. clip-vit-b-32.",
+        ),
+        click.option(
+            "--cases",
+            multiple=True,
+            metavar="NAMES",
+            help="Losses, separated by commas: clip, siglip, or a file in mmcl/objectives.  "
+            "[default: all]",
+        ),
+        click.option(
+            "--repeats",
+            default=3,
+            show_default=True,
+            type=click.IntRange(1),
+            metavar="N",
+            help="Runs of each; the best counts.",
+        ),
+        click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 @bench.command(short_help="Processor time and memory of every loss, beside open_clip.")
-@click.option(
-    "--batch", type=click.IntRange(1), metavar="B", help="Records in the batch.  [default: 4096]"
-)
-@click.option(
-    "--dim", type=click.IntRange(1), metavar="D", help="Width of the embeddings.  [default: 512]"
-)
-@click.option(
-    "--spec",
-    "spec_name",
-    metavar="NAME",
-    help="B and D of a published training, e.g. clip-vit-b-32.",
-)
-@click.option(
-    "--cases",
-    multiple=True,
-    metavar="NAMES",
-    help="Losses, separated by commas: clip, siglip, or a file in mmcl/objectives.  [default: all]",
-)
+@measuring
 @click.option(
     "--impl",
     "impls",
@@ -299,15 +334,6 @@ def bench(ctx: click.Context) -> None:
     metavar="NAMES",
     help="Implementations of the pair engine, and open_clip.  [default: xla,open_clip]",
 )
-@click.option(
-    "--repeats",
-    default=3,
-    show_default=True,
-    type=click.IntRange(1),
-    metavar="N",
-    help="Runs of each; the best counts.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON list instead of a table.")
 @debug_option
 def loss(
     batch: int | None,
@@ -337,18 +363,13 @@ def loss(
     with errors(debug):
         from mmcl.bench import loss as losses
 
-        def note(text: str) -> None:
-            click.echo(f"mmcl: {text}", err=True)
-
-        sizes = losses.spec(spec_name) if spec_name is not None else None
-        batch = batch or (sizes.batch if sizes else 4096)
-        dim = dim or (sizes.dim if sizes else 512)
-        pairs = losses.plan(_listed(cases), _listed(impls), note)
+        batch, dim = _sizes(spec_name, batch, dim)
+        pairs = losses.plan(_listed(cases), _listed(impls), _note)
         rows = []
         with Console(stderr=True).status("") as status:
             for number, (name, impl) in enumerate(pairs, 1):
                 status.update(f"{name} {impl} ({number} of {len(pairs)})")
-                rows.append(losses.row(name, impl, batch, dim, repeats, note))
+                rows.append(losses.row(name, impl, batch, dim, repeats, _note))
         if as_json:
             click.echo(json.dumps([row._asdict() for row in rows], indent=2))
         else:
@@ -356,6 +377,74 @@ def loss(
             _console().print(losses.table(rows))
             for line in losses.comparisons(rows):
                 click.echo(line)
+
+
+@bench.command(short_help="Find the fastest tiles for the losses, for runs to begin with.")
+@measuring
+@click.option(
+    "--engine",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="File to add to.  [default: engine.json in $MMCL_CACHE or ~/.cache/mmcl]",
+)
+@debug_option
+def autotune(
+    batch: int | None,
+    dim: int | None,
+    spec_name: str | None,
+    cases: Sequence[str],
+    engine: Path | None,
+    repeats: int,
+    as_json: bool,
+    debug: bool,
+) -> None:
+    """Find the fastest implementation and tile sizes for each loss on this
+    device, its value and gradients together, and keep them in a file.
+
+    A run begins with them only where it is told to. They are found again by
+    its objective, batch size and kind of device, on one device.
+
+    \b
+      mmcl bench autotune --batch 4096 --dim 512 --cases clip
+      mmcl train my/experiment.py --engine ~/.cache/mmcl/engine.json
+    """
+    with errors(debug):
+        from mmcl.bench import autotune as tuning
+        from mmcl.bench import loss as losses
+
+        batch, dim = _sizes(spec_name, batch, dim)
+        names = losses.chosen(_listed(cases))
+        file = engine or tuning.default_file()
+        tuning.check(file)
+        tried = []
+        with Console(stderr=True).status("") as status:
+            for number, name in enumerate(names, 1):
+                status.update(f"{name} ({number} of {len(names)})")
+                tried += tuning.rows(name, batch, dim, repeats, file, _note)
+        if as_json:
+            listed = [row._asdict() for row in tried]
+            told = {"device": tuning.device_kind(), "engine": str(file), "tried": listed}
+            click.echo(json.dumps(told, indent=2))
+        else:
+            kind = tuning.device_kind()
+            click.echo(f"batch {batch:,} × {dim}, float32, forward and backward, on {kind}")
+            _console().print(tuning.table(tried))
+            if any(row.chosen for row in tried):
+                words = shlex.join(["--engine", str(file)])
+                click.echo(f"Choices: {file}\nTrain with them: mmcl train FILE {words}")
+
+
+def _sizes(spec_name: str | None, batch: int | None, dim: int | None) -> tuple[int, int]:
+    """B and D: those named, else of the published training, else the usual ones."""
+    from mmcl.bench.loss import spec
+
+    sizes = spec(spec_name) if spec_name is not None else None
+    return batch or (sizes.batch if sizes else 4096), dim or (sizes.dim if sizes else 512)
+
+
+def _note(text: str) -> None:
+    """What the user should know while a command goes on."""
+    click.echo(f"mmcl: {text}", err=True)
 
 
 def _listed(words: Sequence[str]) -> list[str]:
@@ -425,7 +514,7 @@ def _parse(words: Sequence[str]) -> tuple[str, list[tuple[str, str]]]:
                 value = left.pop(0)
             overrides.append((key, value))
         elif word.startswith("-"):
-            options = ["--workdir", "--config.KEY=VALUE", "--debug", "--help"]
+            options = ["--workdir", "--engine", "--config.KEY=VALUE", "--debug", "--help"]
             raise InputError(f"There is no option '{word}'.{nearest(word, options)}")
         else:
             files.append(word)
