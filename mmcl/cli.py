@@ -8,7 +8,7 @@ import re
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +113,7 @@ debug_option = click.option("--debug", is_flag=True, help="Show the traceback of
     "--engine",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Choices of `mmcl bench autotune`, for a new run to begin with.",
+    help="Choices of `mmcl bench loss --autotune`, for a new run to begin with.",
 )
 @debug_option
 def train(words: Sequence[str], workdir: Path | None, engine: Path | None, debug: bool) -> None:
@@ -276,63 +276,57 @@ def bench(ctx: click.Context) -> None:
     \b
       mmcl bench loss
       mmcl bench loss --batch 16384 --cases clip,siglip --json
-      mmcl bench autotune --batch 4096 --cases clip
+      mmcl bench loss --autotune --cases clip
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 
 
-def measuring(command: Callable[..., None]) -> Callable[..., None]:
-    """The options of all that measures losses: which ones, how large, how often."""
-    options = [
-        click.option(
-            "--batch",
-            type=click.IntRange(1),
-            metavar="B",
-            help="Records in the batch.  [default: 4096]",
-        ),
-        click.option(
-            "--dim",
-            type=click.IntRange(1),
-            metavar="D",
-            help="Width of the embeddings.  [default: 512]",
-        ),
-        click.option(
-            "--spec",
-            "spec_name",
-            metavar="NAME",
-            help="B and D of a published training, e.g. clip-vit-b-32.",
-        ),
-        click.option(
-            "--cases",
-            multiple=True,
-            metavar="NAMES",
-            help="Losses, separated by commas: clip, siglip, or a file in mmcl/objectives.  "
-            "[default: all]",
-        ),
-        click.option(
-            "--repeats",
-            default=3,
-            show_default=True,
-            type=click.IntRange(1),
-            metavar="N",
-            help="Runs of each; the best counts.",
-        ),
-        click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
 @bench.command(short_help="Processor time and memory of every loss, beside open_clip.")
-@measuring
+@click.option(
+    "--batch", type=click.IntRange(1), metavar="B", help="Records in the batch.  [default: 4096]"
+)
+@click.option(
+    "--dim", type=click.IntRange(1), metavar="D", help="Width of the embeddings.  [default: 512]"
+)
+@click.option(
+    "--spec",
+    "spec_name",
+    metavar="NAME",
+    help="B and D of a published training, e.g. clip-vit-b-32.",
+)
+@click.option(
+    "--cases",
+    multiple=True,
+    metavar="NAMES",
+    help="Losses, separated by commas: clip, siglip, or a file in mmcl/objectives.  [default: all]",
+)
 @click.option(
     "--impl",
     "impls",
     multiple=True,
     metavar="NAMES",
     help="Implementations of the pair engine, and open_clip.  [default: xla,open_clip]",
+)
+@click.option(
+    "--repeats",
+    default=3,
+    show_default=True,
+    type=click.IntRange(1),
+    metavar="N",
+    help="Runs of each; the best counts.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@click.option(
+    "--autotune",
+    is_flag=True,
+    help="Find the fastest implementation and tile of each loss instead, and keep them in a file.",
+)
+@click.option(
+    "--engine",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="That file.  [default: engine.json in $MMCL_CACHE or ~/.cache/mmcl]",
 )
 @debug_option
 def loss(
@@ -343,6 +337,8 @@ def loss(
     impls: Sequence[str],
     repeats: int,
     as_json: bool,
+    autotune: bool,
+    engine: Path | None,
     debug: bool,
 ) -> None:
     """Measure the losses: value and gradients to both embeddings and to the
@@ -359,11 +355,26 @@ def loss(
       mmcl bench loss
       mmcl bench loss --batch 16384 --cases clip,siglip
       mmcl bench loss --cases clip --impl reference,xla --json
+
+    With --autotune, the engine's implementations and tile sizes are tried on
+    this machine's devices. A run begins with the fastest only where it is told
+    to; they are found again by its objective, batch size and devices.
+
+    \b
+      mmcl bench loss --autotune --batch 4096 --cases clip
+      mmcl train my/experiment.py --engine ~/.cache/mmcl/engine.json
     """
     with errors(debug):
         from mmcl.bench import loss as losses
 
         batch, dim = _sizes(spec_name, batch, dim)
+        if autotune:
+            if impls:
+                raise InputError("--impl: --autotune tries all that run here; leave it out.")
+            names = losses.chosen(_listed(cases))
+            return _autotune(names, batch, dim, repeats, engine, as_json)
+        if engine is not None:
+            raise InputError("--engine: is the file of --autotune, which is missing.")
         pairs = losses.plan(_listed(cases), _listed(impls), _note)
         rows = []
         with Console(stderr=True).status("") as status:
@@ -379,59 +390,34 @@ def loss(
                 click.echo(line)
 
 
-@bench.command(short_help="Find the fastest tiles for the losses, for runs to begin with.")
-@measuring
-@click.option(
-    "--engine",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="File to add to.  [default: engine.json in $MMCL_CACHE or ~/.cache/mmcl]",
-)
-@debug_option
-def autotune(
-    batch: int | None,
-    dim: int | None,
-    spec_name: str | None,
-    cases: Sequence[str],
-    engine: Path | None,
+def _autotune(
+    names: Sequence[str],
+    batch: int,
+    dim: int,
     repeats: int,
+    engine: Path | None,
     as_json: bool,
-    debug: bool,
 ) -> None:
-    """Find the fastest implementation and tile sizes for each loss on this
-    device, its value and gradients together, and keep them in a file.
+    """Find the fastest choices for these losses, keep them in a file, and show what was tried."""
+    from mmcl.bench import autotune as tuning
 
-    A run begins with them only where it is told to. They are found again by
-    its objective, batch size and kind of device, on one device.
-
-    \b
-      mmcl bench autotune --batch 4096 --dim 512 --cases clip
-      mmcl train my/experiment.py --engine ~/.cache/mmcl/engine.json
-    """
-    with errors(debug):
-        from mmcl.bench import autotune as tuning
-        from mmcl.bench import loss as losses
-
-        batch, dim = _sizes(spec_name, batch, dim)
-        names = losses.chosen(_listed(cases))
-        file = engine or tuning.default_file()
-        tuning.check(file)
-        tried = []
-        with Console(stderr=True).status("") as status:
-            for number, name in enumerate(names, 1):
-                status.update(f"{name} ({number} of {len(names)})")
-                tried += tuning.rows(name, batch, dim, repeats, file, _note)
-        if as_json:
-            listed = [row._asdict() for row in tried]
-            told = {"device": tuning.device_kind(), "engine": str(file), "tried": listed}
-            click.echo(json.dumps(told, indent=2))
-        else:
-            kind = tuning.device_kind()
-            click.echo(f"batch {batch:,} × {dim}, float32, forward and backward, on {kind}")
-            _console().print(tuning.table(tried))
-            if any(row.chosen for row in tried):
-                words = shlex.join(["--engine", str(file)])
-                click.echo(f"Choices: {file}\nTrain with them: mmcl train FILE {words}")
+    file = engine or tuning.default_file()
+    tuning.check(file)
+    tried = []
+    with Console(stderr=True).status("") as status:
+        for number, name in enumerate(names, 1):
+            status.update(f"{name} ({number} of {len(names)})")
+            tried += tuning.rows(name, batch, dim, repeats, file, _note)
+    kind = tuning.device_kind()
+    if as_json:
+        listed = [row._asdict() for row in tried]
+        click.echo(json.dumps({"device": kind, "engine": str(file), "tried": listed}, indent=2))
+        return
+    click.echo(f"batch {batch:,} × {dim}, float32, forward and backward, on {kind}")
+    _console().print(tuning.table(tried))
+    if any(row.chosen for row in tried):
+        words = shlex.join(["--engine", str(file)])
+        click.echo(f"Choices: {file}\nTrain with them: mmcl train FILE {words}")
 
 
 def _sizes(spec_name: str | None, batch: int | None, dim: int | None) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 engine.json holds, by kind of device, the implementation, communication and block sizes of every
 call. Another version of mmcl or a measurement may choose otherwise; a run that began does not.
-`mmcl bench autotune` writes a file of the same form, with which a new run can begin.
+`mmcl bench loss --autotune` writes a file of the same form, with which a new run can begin.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from pallas_kernels.pair_reduce import checks, choices
 from pallas_kernels.pair_reduce.choices import Choice
 
 FILE = "engine.json"
-MEASURED = "delete it, and measure again with `mmcl bench autotune`"  # if it is damaged
+MEASURED = "delete it, and measure again with `mmcl bench loss --autotune`"  # if it is damaged
 ByKind = dict[str, dict[str, Any]]  # kind of device -> call -> choice
 
 
@@ -67,7 +67,7 @@ def measured_choices(file: Path) -> ByKind:
         InputError: the file is missing or damaged, or cannot be read.
     """
     if not file.exists():
-        raise InputError(f"--engine: there is no {file}; `mmcl bench autotune` writes one.")
+        raise InputError(f"--engine: there is no {file}; `mmcl bench loss --autotune` writes one.")
     return read(file, MEASURED)
 
 

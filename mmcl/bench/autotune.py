@@ -1,4 +1,4 @@
-"""`mmcl bench autotune`: the fastest implementation and tile of each objective, kept in a file."""
+"""`mmcl bench loss --autotune`: the fastest way to compute each objective, kept in a file."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +11,7 @@ from data_pipelines import cache
 from mmcl import engine_choices, workdir
 from mmcl.bench import cases
 from mmcl.bench.row import reason
+from mmcl.mesh import data_mesh
 from pallas_kernels.pair_reduce.autotune import Trial, autotune
 
 
@@ -22,6 +23,7 @@ class Row(NamedTuple):
     dim: int
     call: str
     impl: str
+    comm: str | None  # how devices meet; None on one
     blocks: tuple[int, int]
     seconds: float | None  # of the whole loss, forward and backward; None where it failed
     chosen: bool
@@ -50,7 +52,7 @@ def device_kind() -> str:
 def rows(
     name: str, batch: int, dim: int, repeats: int, file: Path, note: Callable[[str], None]
 ) -> list[Row]:
-    """Tune the loss called `name` on one device, and add what is best to the file.
+    """Tune the loss called `name` on the devices of this machine, and add what is best to the file.
 
     Args:
         batch, dim: B records, D wide: a run's choices are found by its batch size.
@@ -69,7 +71,8 @@ def rows(
 
     try:
         case = cases.build(name, batch, dim)
-        tuned = autotune(case.function, case.args, repeats=repeats, tried=tried)
+        with jax.set_mesh(data_mesh()):
+            tuned = autotune(case.function, case.args, repeats=repeats, tried=tried)
     except Exception as error:  # whatever it is, the other losses are tuned
         note(f"{name}: {reason(error)}")
         return []
@@ -84,6 +87,7 @@ def rows(
             dim,
             trial.call,
             trial.choice.impl,
+            trial.choice.comm,
             trial.choice.blocks,
             None if trial.error is not None else trial.seconds,
             tuned.get(trial.call) == trial.choice._asdict(),
@@ -105,7 +109,7 @@ def table(rows: Sequence[Row]) -> Table:
         made.add_row(
             row.case,
             row.call,
-            row.impl,
+            f"{row.impl} {row.comm}" if row.comm else row.impl,
             _tile(row.blocks),
             "failed" if row.seconds is None else f"{row.seconds:.3g}",
             "chosen" if row.chosen else "",

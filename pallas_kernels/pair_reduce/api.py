@@ -178,7 +178,7 @@ def _plan(
         if groups is not None and (groups < 1 or size % groups):
             raise ValueError(f"groups: {size} {name} do not fall into {groups} equal groups")
     checks.blocks(blocks)
-    call = call_name(tile, n, m, layout)
+    call = call_name(tile, rows, cols, layout)
     kept = earlier(call)
     if kept is not None:
         impl, blocks = impl or kept.impl, blocks or kept.blocks

@@ -17,6 +17,7 @@ import jax
 
 from pallas_kernels.pair_reduce.benchmark import best
 from pallas_kernels.pair_reduce.choices import Choice, Implementation, choices
+from pallas_kernels.pair_reduce.layout import Comm
 
 SIZES = (128, 256, 512, 1024)  # of a tile's side, beside what the engine chooses by itself
 STEP = 4 / 3  # what is nearer makes too little difference to lead on
@@ -69,8 +70,12 @@ def autotune(
             return seconds
 
         first = Choice(own["impl"], own["comm"], tuple(own["blocks"]))
-        others = [first._replace(impl=impl) for impl in implementations() if impl != first.impl]
-        costs = search(cost, [first, *others], _sides(call))
+        starts = [
+            first._replace(impl=impl, comm=comm)
+            for impl in implementations()
+            for comm in communications(impl, first.comm)
+        ]
+        costs = search(cost, list(dict.fromkeys([first, *starts])), _sides(call))
         fastest = min(costs, key=costs.__getitem__)
         if costs[fastest] < math.inf:
             settled[call] = tuned[call] = fastest._asdict()
@@ -81,6 +86,14 @@ def implementations() -> list[Implementation]:
     """Those that are worth trying on the device at hand: `xla`, and the kernels written for it."""
     own = f"pallas_{jax.default_backend()}"
     return [name for name in get_args(Implementation) if name in ("xla", own)]
+
+
+def communications(impl: Implementation, own: Comm | None) -> list[Comm | None]:
+    """What is worth trying where the engine's own way would be `own`; None on one device."""
+    if own is None:
+        return [None]
+    ways: list[Comm | None] = [own, "gather"]
+    return [*ways, "fused"] if impl == "pallas_tpu" else ways
 
 
 def search(

@@ -10,7 +10,10 @@ import contextvars
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple, get_args
 
+import jax
+
 from pallas_kernels.pair_reduce.layout import Comm, Layout
+from pallas_kernels.pair_reduce.sweep import length
 
 Implementation = Literal["reference", "xla", "pallas_tpu", "pallas_gpu"]
 
@@ -62,9 +65,17 @@ def note(call: str, choice: Choice) -> None:
         current[1][call] = {**choice._asdict(), "blocks": list(choice.blocks)}
 
 
-def call_name(tile: Any, n: int, m: int, layout: Layout) -> str:
-    """A name for a call that is the same in every run of a program."""
+def call_name(tile: Any, rows: Any, cols: Any, layout: Layout) -> str:
+    """A name for a call that is the same in every run of a program, such as
+    "mmcl.objectives.infonce._tile 4096x4096 float32[512] data8".
+    """
     function = getattr(tile, "func", tile)
     name = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', 'tile')}"
     split = "x".join(f"{axis}{size}" for axis, size in zip(layout.axes, layout.sizes))
-    return f"{name} {n}x{m}" + (f" {split}" if split else "")
+    vectors = {
+        f"{x.dtype}{list(x.shape[1:])}".replace(" ", ""): None
+        for x in jax.tree.leaves((rows, cols))
+        if x.ndim > 1
+    }
+    words = [name, f"{length(rows)}x{length(cols)}", ",".join(vectors), split]
+    return " ".join(word for word in words if word)

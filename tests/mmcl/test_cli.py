@@ -323,7 +323,6 @@ def test_a_run_begins_with_measured_choices_and_keeps_them(
         ["search", "-h"],
         ["bench"],
         ["bench", "loss", "-h"],
-        ["bench", "autotune", "-h"],
     ],
 )
 def test_help_fits_80_columns(words: list[str]) -> None:
@@ -369,7 +368,7 @@ def test_help_of_train_lists_the_experiments() -> None:
         (["train", "zoo.py", "--engin", "x"],
          "There is no option '--engin'. Did you mean '--engine'?"),
         (["train", "zoo.py", "--workdir", "new", "--engine", "no.json"],
-         "--engine: there is no no.json; `mmcl bench autotune` writes one."),
+         "--engine: there is no no.json; `mmcl bench loss --autotune` writes one."),
         (["train", "zoo.py", "--workdir", "new", "--engine", "own_parts.py"],
          "own_parts.py is damaged (Expecting value: line 2 column 1 (char 1)); delete it, "),
         (["train", "zoo.py", "--workdir", "new", "--engine", "runs"],

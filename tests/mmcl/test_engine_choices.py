@@ -60,7 +60,7 @@ def test_another_kind_of_device_chooses_anew(tmp_path: Path) -> None:
 
 def tuned(blocks: list[int], impl: str = "xla") -> dict:
     """The call of `reduce_once`, as a file of measurements has it."""
-    call = f"{scores.__module__}.scores 6x6"
+    call = f"{scores.__module__}.scores 6x6 float32[2]"
     return {call: {"impl": impl, "comm": None, "blocks": blocks}}
 
 
@@ -90,7 +90,7 @@ def test_what_is_not_given_is_said_once(
         keep()
         keep()
     (line,) = capsys.readouterr().err.splitlines()
-    call = f"{scores.__module__}.scores 6x6"
+    call = f"{scores.__module__}.scores 6x6 float32[2]"
     assert line == f"mmcl: --engine has nothing for {call} on cpu; the engine chose."
     assert only_call(tmp_path)["blocks"] == [6, 6]
     with kept_choices(tmp_path, "cpu", given) as keep:  # a resume has its own
@@ -109,7 +109,7 @@ def test_a_call_that_comes_later_is_looked_for_too(
         pair_reduce(scores, X[:4], X, {"s": Reduce("sum", "score", "row")})
         keep()
     (line,) = capsys.readouterr().err.splitlines()
-    assert f" for {scores.__module__}.scores 4x6 on cpu;" in line
+    assert f" for {scores.__module__}.scores 4x6 float32[2] on cpu;" in line
     assert len(json.loads((tmp_path / "engine.json").read_text())["cpu"]) == 2
 
 
@@ -153,7 +153,7 @@ def test_a_file_that_the_disk_does_not_take_is_named(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_there_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="there is no .*`mmcl bench autotune` writes one"):
+    with pytest.raises(InputError, match="there is no .*`mmcl bench loss --autotune` writes one"):
         measured_choices(tmp_path / "engine.json")
 
 
@@ -169,7 +169,7 @@ def test_a_damaged_file_of_measurements_is_named(tmp_path: Path, text: str) -> N
     file = tmp_path / "engine.json"
     file.write_text(text)
     for use in (measured_choices, lambda file: add(file, "cpu", tuned([4, 3]))):
-        with pytest.raises(InputError, match=r"engine\.json is damaged .*`mmcl bench autotune`"):
+        with pytest.raises(InputError, match=r"engine\.json is damaged .*loss --autotune`"):
             use(file)
     assert file.read_text() == text
 

@@ -128,7 +128,9 @@ def test_calls_are_tuned_in_turn_and_what_fails_is_passed_over(monkeypatch):
     with choices() as made:
         jax.eval_shape(lambda x: two(x), x)
     first, second = made
-    assert first.endswith(".tile 300x300") and second.endswith(".other_tile 300x300")
+    assert first.endswith(".tile 300x300 float32[4]") and second.endswith(
+        ".other_tile 300x300 float32[4]"
+    )
     own = tuple(made[second]["blocks"])
     firsts = []  # while the second is tried
 
@@ -153,6 +155,19 @@ def test_calls_are_tuned_in_turn_and_what_fails_is_passed_over(monkeypatch):
 
     monkeypatch.setattr(module, "_seconds", lambda *_: 1 / 0)
     assert autotune(two, (x,)) == {}
+
+
+def test_on_several_devices_their_ways_to_meet_are_tried_too(monkeypatch):
+    """The kernel that carries the ring itself is one of a TPU's."""
+    everything = ("reference", "xla", "pallas_tpu")
+    monkeypatch.setattr(module, "implementations", lambda: everything[1:])
+    monkeypatch.setattr(module, "_seconds", lambda f, args, call, following, repeats: 1.0)
+    trials = []
+    with jax.set_mesh(jax.make_mesh((4,), ("data",), (jax.sharding.AxisType.Auto,))):
+        autotune(functools.partial(one, tile), (jnp.ones((40, 4)),), tried=trials.append)
+    ways = {(trial.choice.impl, trial.choice.comm) for trial in trials}
+    kernel = {("pallas_tpu", comm) for comm in ("ring", "gather", "fused")}
+    assert ways == {("xla", "ring"), ("xla", "gather")} | kernel
 
 
 def test_real_timings_give_choices_that_are_followed():
