@@ -13,7 +13,7 @@ import subprocess
 import sys
 import traceback
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from data_pipelines.errors import InputError
 
@@ -81,11 +81,12 @@ def _main(case: str, impl: str, *sizes: str) -> None:
 
     one_heap()
     from mmcl.bench import cases, open_clip
+    from pallas_kernels.pair_reduce.choices import Implementation
 
     if impl == "open_clip":
         cost = open_clip.run(case, batch, dim, repeats)
     else:
-        cost = cases.run(case, impl, batch, dim, repeats)
+        cost = cases.run(case, cast(Implementation, impl), batch, dim, repeats)
     row = Row(
         case,
         impl,

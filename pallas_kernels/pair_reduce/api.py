@@ -15,7 +15,14 @@ import jax.numpy as jnp
 
 from pallas_kernels.pair_reduce import blocks as block_sizes
 from pallas_kernels.pair_reduce import checks, differentiate, reference
-from pallas_kernels.pair_reduce.choices import Choice, Implementation, call_name, earlier, note
+from pallas_kernels.pair_reduce.choices import (
+    Choice,
+    Implementation,
+    call_name,
+    earlier,
+    note,
+    preferred,
+)
 from pallas_kernels.pair_reduce.layout import Comm, Layout, layout_of
 from pallas_kernels.pair_reduce.statistics import leaf
 from pallas_kernels.pair_reduce.sweep import length
@@ -184,6 +191,7 @@ def _plan(
         impl, blocks = impl or kept.impl, blocks or kept.blocks
         if layout.comm and comm is None and kept.comm:
             layout = layout._replace(comm=kept.comm)
+    impl = impl or preferred()
     if layout.comm == "fused":
         if impl not in (None, "pallas_tpu"):
             raise ValueError(f'comm: "fused" is a ring inside a TPU kernel; {impl} has none')

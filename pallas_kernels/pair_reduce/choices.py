@@ -26,20 +26,28 @@ class Choice(NamedTuple):
     blocks: tuple[int, int]
 
 
-_current: contextvars.ContextVar[tuple[dict[str, Any], dict[str, Any]] | None] = (
-    contextvars.ContextVar("choices", default=None)
-)
+class _Listener(NamedTuple):
+    saved: dict[str, Any]
+    made: dict[str, Any]
+    impl: Implementation | None
+
+
+_current: contextvars.ContextVar[_Listener | None] = contextvars.ContextVar("choices", default=None)
 
 
 @contextlib.contextmanager
-def choices(saved: dict[str, Any] | None = None) -> Iterator[dict[str, Any]]:
+def choices(
+    saved: dict[str, Any] | None = None, impl: Implementation | None = None
+) -> Iterator[dict[str, Any]]:
     """Collects what is chosen for the calls traced inside: a dict that JSON can hold.
 
     Args:
         saved: earlier choices; a call of the same tile, sizes and devices follows its own.
+        impl: who computes the calls that name nobody and have no earlier choice; None: the engine
+            chooses.
     """
     made: dict[str, Any] = {}
-    token = _current.set((dict(saved or {}), made))
+    token = _current.set(_Listener(dict(saved or {}), made, impl))
     try:
         yield made
     finally:
@@ -49,20 +57,26 @@ def choices(saved: dict[str, Any] | None = None) -> Iterator[dict[str, Any]]:
 def earlier(call: str) -> Choice | None:
     """What was chosen for this call before, if somebody kept it and it can still be had."""
     current = _current.get()
-    if current is None or call not in current[0]:
+    if current is None or call not in current.saved:
         return None
-    kept = current[0][call]
+    kept = current.saved[call]
     known = kept["impl"] in get_args(Implementation)
     if not known or kept["comm"] not in (None, *get_args(Comm)):
         return None
     return Choice(kept["impl"], kept["comm"], (kept["blocks"][0], kept["blocks"][1]))
 
 
+def preferred() -> Implementation | None:
+    """Who is to compute a call that names nobody and has no earlier choice."""
+    current = _current.get()
+    return None if current is None else current.impl
+
+
 def note(call: str, choice: Choice) -> None:
     """Write a choice down, if somebody listens."""
     current = _current.get()
     if current is not None:
-        current[1][call] = {**choice._asdict(), "blocks": list(choice.blocks)}
+        current.made[call] = {**choice._asdict(), "blocks": list(choice.blocks)}
 
 
 def call_name(tile: Any, rows: Any, cols: Any, layout: Layout) -> str:

@@ -648,17 +648,18 @@ def _chained(between: Callable[[Any, Any], Any], xs: Sequence[Any]) -> Any:
     return total
 
 
-def _stacked(xs: Sequence[jax.Array], place: int, missing: int) -> jax.Array:
-    """Matrices side by side along one axis, with zeros at the end."""
-    length = max(math.prod(np.shape(x)) // max(1, np.shape(x)[place]) for x in xs)
+def _stacked(xs: Sequence[Any], place: int, missing: int) -> jax.Array:
+    """Matrices, or numbers, side by side along one axis, with zeros at the end."""
+    matrices = [x if np.ndim(x) else jnp.full((1, 1), x) for x in xs]
+    length = max(x.shape[1 - place] for x in matrices)
     shape = [length, length]
     parts = []
-    for x in xs:
+    for x in matrices:
         shape[place] = x.shape[place]
         parts.append(jnp.broadcast_to(x, shape))
     if missing:
         shape[place] = missing
-        parts.append(jnp.zeros(shape, xs[0].dtype))
+        parts.append(jnp.zeros(shape, parts[0].dtype))
     return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=place)
 
 

@@ -105,7 +105,7 @@ def test_the_table_and_what_is_kept_beside_earlier_choices(
     assert [" ".join(words[1:5]) for words in chosen] == calls
     now = kept(file)
     assert now["tpu v9"] == {"a 8x8": earlier} and list(now["cpu"]) == ["a 8x8", *calls]
-    assert all(now["cpu"][call]["blocks"] == [int(w[-4]), int(w[-2])]
+    assert all(now["cpu"][call]["blocks"] == [int(w[-5]), int(w[-3])]
                for call, w in zip(calls, chosen))  # fmt: skip
     noted = result.stderr.splitlines()
     assert len(noted) == sum("failed" in line for line in lines)
