@@ -109,8 +109,14 @@ debug_option = click.option("--debug", is_flag=True, help="Show the traceback of
     type=click.Path(path_type=Path),
     help="Folder of the run.  [default: runs/FILE-ARG]",
 )
+@click.option(
+    "--engine",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Choices of `mmcl bench loss --autotune`, for a new run to begin with.",
+)
 @debug_option
-def train(words: Sequence[str], workdir: Path | None, debug: bool) -> None:
+def train(words: Sequence[str], workdir: Path | None, engine: Path | None, debug: bool) -> None:
     """Train an experiment; the same command goes on with a run that was stopped.
 
     \b
@@ -133,13 +139,15 @@ def train(words: Sequence[str], workdir: Path | None, debug: bool) -> None:
         folder = workdir or Path("runs") / configs.name(experiment)
         config = configs.load(experiment, overrides)
         click.echo(f"Workdir: {folder}")
+        from mmcl.engine_choices import measured_choices
         from mmcl.mesh import data_mesh
         from mmcl.metrics_log import read
         from mmcl.report.report import write_report
         from mmcl.train import Interrupted, train
 
+        choices = None if engine is None else measured_choices(engine)
         try:
-            splits = train(experiment, config, folder, _console(), data_mesh())
+            splits = train(experiment, config, folder, _console(), data_mesh(), choices)
         except Interrupted as stopped:
             click.echo(f"{stopped} Go on with:\n  {shlex.join(['mmcl', *sys.argv[1:]])}")
             sys.exit(STOPPED)
@@ -268,6 +276,7 @@ def bench(ctx: click.Context) -> None:
     \b
       mmcl bench loss
       mmcl bench loss --batch 16384 --cases clip,siglip --json
+      mmcl bench loss --autotune --cases clip
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
@@ -307,7 +316,18 @@ def bench(ctx: click.Context) -> None:
     metavar="N",
     help="Runs of each; the best counts.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON list instead of a table.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@click.option(
+    "--autotune",
+    is_flag=True,
+    help="Find the fastest implementation and tile of each loss instead, and keep them in a file.",
+)
+@click.option(
+    "--engine",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="That file.  [default: engine.json in $MMCL_CACHE or ~/.cache/mmcl]",
+)
 @debug_option
 def loss(
     batch: int | None,
@@ -317,6 +337,8 @@ def loss(
     impls: Sequence[str],
     repeats: int,
     as_json: bool,
+    autotune: bool,
+    engine: Path | None,
     debug: bool,
 ) -> None:
     """Measure the losses: value and gradients to both embeddings and to the
@@ -333,22 +355,32 @@ def loss(
       mmcl bench loss
       mmcl bench loss --batch 16384 --cases clip,siglip
       mmcl bench loss --cases clip --impl reference,xla --json
+
+    With --autotune, the engine's implementations and tile sizes are tried on
+    this machine's devices. A run begins with the fastest only where it is told
+    to; they are found again by its objective, batch size and devices.
+
+    \b
+      mmcl bench loss --autotune --batch 4096 --cases clip
+      mmcl train my/experiment.py --engine ~/.cache/mmcl/engine.json
     """
     with errors(debug):
         from mmcl.bench import loss as losses
 
-        def note(text: str) -> None:
-            click.echo(f"mmcl: {text}", err=True)
-
-        sizes = losses.spec(spec_name) if spec_name is not None else None
-        batch = batch or (sizes.batch if sizes else 4096)
-        dim = dim or (sizes.dim if sizes else 512)
-        pairs = losses.plan(_listed(cases), _listed(impls), note)
+        batch, dim = _sizes(spec_name, batch, dim)
+        if autotune:
+            if impls:
+                raise InputError("--impl: --autotune tries all that run here; leave it out.")
+            names = losses.chosen(_listed(cases))
+            return _autotune(names, batch, dim, repeats, engine, as_json)
+        if engine is not None:
+            raise InputError("--engine: is the file of --autotune, which is missing.")
+        pairs = losses.plan(_listed(cases), _listed(impls), _note)
         rows = []
         with Console(stderr=True).status("") as status:
             for number, (name, impl) in enumerate(pairs, 1):
                 status.update(f"{name} {impl} ({number} of {len(pairs)})")
-                rows.append(losses.row(name, impl, batch, dim, repeats, note))
+                rows.append(losses.row(name, impl, batch, dim, repeats, _note))
         if as_json:
             click.echo(json.dumps([row._asdict() for row in rows], indent=2))
         else:
@@ -356,6 +388,49 @@ def loss(
             _console().print(losses.table(rows))
             for line in losses.comparisons(rows):
                 click.echo(line)
+
+
+def _autotune(
+    names: Sequence[str],
+    batch: int,
+    dim: int,
+    repeats: int,
+    engine: Path | None,
+    as_json: bool,
+) -> None:
+    """Find the fastest choices for these losses, keep them in a file, and show what was tried."""
+    from mmcl.bench import autotune as tuning
+
+    file = engine or tuning.default_file()
+    tuning.check(file)
+    tried = []
+    with Console(stderr=True).status("") as status:
+        for number, name in enumerate(names, 1):
+            status.update(f"{name} ({number} of {len(names)})")
+            tried += tuning.rows(name, batch, dim, repeats, file, _note)
+    kind = tuning.device_kind()
+    if as_json:
+        listed = [row._asdict() for row in tried]
+        click.echo(json.dumps({"device": kind, "engine": str(file), "tried": listed}, indent=2))
+        return
+    click.echo(f"batch {batch:,} × {dim}, float32, forward and backward, on {kind}")
+    _console().print(tuning.table(tried))
+    if any(row.chosen for row in tried):
+        words = shlex.join(["--engine", str(file)])
+        click.echo(f"Choices: {file}\nTrain with them: mmcl train FILE {words}")
+
+
+def _sizes(spec_name: str | None, batch: int | None, dim: int | None) -> tuple[int, int]:
+    """B and D: those named, else of the published training, else the usual ones."""
+    from mmcl.bench.loss import spec
+
+    sizes = spec(spec_name) if spec_name is not None else None
+    return batch or (sizes.batch if sizes else 4096), dim or (sizes.dim if sizes else 512)
+
+
+def _note(text: str) -> None:
+    """What the user should know while a command goes on."""
+    click.echo(f"mmcl: {text}", err=True)
 
 
 def _listed(words: Sequence[str]) -> list[str]:
@@ -425,7 +500,7 @@ def _parse(words: Sequence[str]) -> tuple[str, list[tuple[str, str]]]:
                 value = left.pop(0)
             overrides.append((key, value))
         elif word.startswith("-"):
-            options = ["--workdir", "--config.KEY=VALUE", "--debug", "--help"]
+            options = ["--workdir", "--engine", "--config.KEY=VALUE", "--debug", "--help"]
             raise InputError(f"There is no option '{word}'.{nearest(word, options)}")
         else:
             files.append(word)

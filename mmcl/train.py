@@ -16,7 +16,7 @@ from data_pipelines.loader import numeric
 from mmcl import experiment, workdir
 from mmcl.built_stage import build
 from mmcl.checkpoint import Checkpoints
-from mmcl.engine_choices import kept_choices
+from mmcl.engine_choices import ByKind, kept_choices
 from mmcl.evals.embedded import Embedded
 from mmcl.live import LiveLine
 from mmcl.mesh import split_batch
@@ -28,7 +28,12 @@ class Interrupted(Exception):
 
 
 def train(
-    name: str, config: dict[str, Any], folder: Path, console: Console, mesh: Mesh
+    name: str,
+    config: dict[str, Any],
+    folder: Path,
+    console: Console,
+    mesh: Mesh,
+    engine: ByKind | None = None,
 ) -> list[Embedded]:
     """Train an experiment in `folder`, going on from its newest checkpoint if there is one.
 
@@ -39,6 +44,7 @@ def train(
             tensorboard/.
         console: where the live line goes.
         mesh: the devices, along an axis `data`.
+        engine: choices for the pair engine to begin with; the run's own engine.json comes first.
 
     Returns:
         The evaluated splits, encoded by the final model.
@@ -68,7 +74,7 @@ def train(
         with (
             LiveLine(console, total, done) as live,
             interrupts(console) as interrupted,
-            kept_choices(folder, device_kind(mesh)) as keep_choices,
+            kept_choices(folder, device_kind(mesh), engine) as keep_choices,
         ):
             for stage in stages[first.number :]:
                 if 0 < done == stage.start:

@@ -12,6 +12,7 @@ from mmcl import names
 from mmcl.models.embedding import Embedding, unit
 from pallas_kernels.pair_reduce import choices
 from pallas_kernels.pair_reduce.benchmark import Cost, measure
+from pallas_kernels.pair_reduce.choices import Implementation
 
 HOME = "mmcl.objectives"
 SCALE, BIAS = 14.3, -10.0  # first values of the logits' scale and bias, here and for open_clip
@@ -109,20 +110,18 @@ def build(name: str, batch: int, dim: int) -> Case:
     return Case(function, (given, params, state, data, key), (a, b))
 
 
-def run(name: str, impl: str, batch: int, dim: int, repeats: int) -> Cost:
+def run(name: str, impl: Implementation, batch: int, dim: int, repeats: int) -> Cost:
     """Measure the loss called `name`, every call of the pair engine in it done by `impl`.
 
     Raises:
         InputError: it makes no such call, so that there is nothing to choose.
     """
     case = build(name, batch, dim)
-    with choices() as made:
-        jax.eval_shape(lambda *args: case.function(*args), *case.args)  # a trace nobody reuses
+    with choices(impl=impl) as made:
+        cost = measure(case.function, case.args, unit=case.unit, repeats=repeats)
     if not made:
         raise InputError("it does not call the pair engine.")
-    with choices({call: {**choice, "impl": impl} for call, choice in made.items()}) as followed:
-        cost = measure(case.function, case.args, unit=case.unit, repeats=repeats)
-    ran = {choice["impl"] for choice in followed.values()}
+    ran = {choice["impl"] for choice in made.values()}
     if ran != {impl}:
         raise InputError(f"the engine ran {', '.join(sorted(ran))} instead.")
     return cost

@@ -27,6 +27,16 @@ def spec(name: str) -> Spec:
     return SPECS[name]
 
 
+def chosen(names: Sequence[str]) -> list[str]:
+    """The cases of these names; nothing for all.
+
+    Raises:
+        InputError: a name that there is not, with the nearest.
+    """
+    _known("--cases", names, cases.offered())
+    return list(names) or cases.default()
+
+
 def plan(names: Sequence[str], impls: Sequence[str], note: Say) -> list[tuple[str, str]]:
     """Which (case, implementation) pairs will be measured; nothing for all, or the usual ones.
 
@@ -35,11 +45,11 @@ def plan(names: Sequence[str], impls: Sequence[str], note: Say) -> list[tuple[st
     Raises:
         InputError: a name that there is not, with the nearest.
     """
-    _known("--cases", names, cases.offered())
+    listed = chosen(names)
     _known("--impl", impls, [*get_args(Implementation), "open_clip"])
     pairs = [
         (name, impl)
-        for name in names or cases.default()
+        for name in listed
         for impl in impls or DEFAULT
         if impl != "open_clip" or name in open_clip.LOSSES
     ]

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import traceback
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from data_pipelines.errors import InputError
 
@@ -60,6 +60,12 @@ def measured(case: str, impl: str, batch: int, dim: int, repeats: int) -> Row:
     return Row(**json.loads(done.stdout.splitlines()[-1]))
 
 
+def reason(error: Exception) -> str:
+    """What went wrong, in one line."""
+    lines = str(error).strip().splitlines() or [""]
+    return lines[0] if isinstance(error, InputError) else f"{type(error).__name__}: {lines[0]}"
+
+
 def _free_bytes() -> int | None:
     """Memory that can be had without swapping; None where only Linux could say."""
     try:
@@ -75,11 +81,12 @@ def _main(case: str, impl: str, *sizes: str) -> None:
 
     one_heap()
     from mmcl.bench import cases, open_clip
+    from pallas_kernels.pair_reduce.choices import Implementation
 
     if impl == "open_clip":
         cost = open_clip.run(case, batch, dim, repeats)
     else:
-        cost = cases.run(case, impl, batch, dim, repeats)
+        cost = cases.run(case, cast(Implementation, impl), batch, dim, repeats)
     row = Row(
         case,
         impl,
@@ -101,7 +108,5 @@ if __name__ == "__main__":
         _main(*sys.argv[1:])
     except Exception as error:  # whatever it is, its row is empty and the others go on
         traceback.print_exc()
-        lines = str(error).strip().splitlines() or [""]
-        kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
-        print(f"{kind}{lines[0]}", file=sys.stderr)
+        print(reason(error), file=sys.stderr)
         sys.exit(1)

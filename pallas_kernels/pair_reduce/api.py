@@ -15,7 +15,14 @@ import jax.numpy as jnp
 
 from pallas_kernels.pair_reduce import blocks as block_sizes
 from pallas_kernels.pair_reduce import checks, differentiate, reference
-from pallas_kernels.pair_reduce.choices import Choice, Implementation, call_name, earlier, note
+from pallas_kernels.pair_reduce.choices import (
+    Choice,
+    Implementation,
+    call_name,
+    earlier,
+    note,
+    preferred,
+)
 from pallas_kernels.pair_reduce.layout import Comm, Layout, layout_of
 from pallas_kernels.pair_reduce.statistics import leaf
 from pallas_kernels.pair_reduce.sweep import length
@@ -58,8 +65,10 @@ def pair_reduce(
             Inside a caller's `shard_map` the axes must be named; sides are then this device's, and
             gradients of params this device's share (`shard_map` adds them up, once).
         groups: pairs count only inside this many equal contiguous groups of the global sides.
-        comm: how sides meet on a mesh, `ring`, `gather` or `hierarchical`; never changes a value.
-        impl: which implementation runs, `reference` or `xla`; None leaves the choice to the engine.
+        comm: how sides meet on a mesh, `ring`, `gather`, `hierarchical` or, by `pallas_tpu`,
+            `fused`; never changes a value.
+        impl: which implementation runs, `reference`, `xla`, `pallas_tpu` or `pallas_gpu`; None
+            leaves the choice to the engine. A named one runs or raises.
         blocks: rows and columns of a tile; None: from the sizes of what a tile computes.
         precision: of the products in the tile, as for `jax.default_matmul_precision`;
             "BF16_BF16_F32" keeps bfloat16 leaves in bfloat16 multipliers.
@@ -70,6 +79,7 @@ def pair_reduce(
 
     Raises:
         ValueError, TypeError: at trace time, naming the argument that is wrong.
+        NotImplementedError: at trace time, naming an operation that the kernel of `impl` lacks.
     """
     rows, cols, params = (jax.tree.map(jnp.asarray, tree) for tree in (rows, cols, params))
     n, m = checks.leading_size(rows, "rows"), checks.leading_size(cols, "cols")
@@ -175,12 +185,17 @@ def _plan(
         if groups is not None and (groups < 1 or size % groups):
             raise ValueError(f"groups: {size} {name} do not fall into {groups} equal groups")
     checks.blocks(blocks)
-    call = call_name(tile, n, m, layout)
+    call = call_name(tile, rows, cols, layout)
     kept = earlier(call)
     if kept is not None:
         impl, blocks = impl or kept.impl, blocks or kept.blocks
         if layout.comm and comm is None and kept.comm:
             layout = layout._replace(comm=kept.comm)
+    impl = impl or preferred()
+    if layout.comm == "fused":
+        if impl not in (None, "pallas_tpu"):
+            raise ValueError(f'comm: "fused" is a ring inside a TPU kernel; {impl} has none')
+        impl = "pallas_tpu"
     if impl == "reference" and layout.inside:
         raise ValueError("impl: the reference does not run inside a shard_map; xla does")
     if blocks is None and n and m:
@@ -191,7 +206,7 @@ def _plan(
                 lambda x: jax.ShapeDtypeStruct((len(x) // parts, *x.shape[1:]), x.dtype), tree
             )
 
-        blocks = block_sizes.choose(tile, part(rows), part(cols), params)
+        blocks = block_sizes.choose(tile, part(rows), part(cols), params, impl or "xla")
     choice = Choice(impl or "xla", layout.comm, blocks or (1, 1))
     note(call, choice)
     problem = Problem(tile, dict(reductions), layout, choice.blocks, groups, precision, choice.impl)

@@ -18,10 +18,23 @@ def products(function: Callable[..., Any], *args: Any, unit: float) -> float:
         args: arrays or their shapes.
         unit: operations that count as one, e.g. 2·B·B·D for one product of B×D and D×B.
     """
-    return _operations(jax.make_jaxpr(function)(*args).jaxpr) / unit
+    return operations(jax.make_jaxpr(function)(*args).jaxpr) / unit
 
 
-def _operations(jaxpr: Any) -> float:
+TRANSCENDENTAL = {"exp", "exp2", "log", "log1p", "expm1", "tanh", "logistic", "sin", "cos", "pow"}
+
+
+def transcendentals(jaxpr: Any) -> float:
+    """How many values of such functions a program without loops computes."""
+    total = 0.0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name in TRANSCENDENTAL:
+            total += math.prod(equation.outvars[0].aval.shape)
+        total += sum(map(transcendentals, jaxprs_in_params(equation.params)))
+    return total
+
+
+def operations(jaxpr: Any) -> float:
     """2 · multiply-adds of every dot_general in a program and those inside it."""
     total = 0.0
     for equation in jaxpr.eqns:
@@ -32,7 +45,7 @@ def _operations(jaxpr: Any) -> float:
             length = math.prod(left[axis] for axis in contracted)
             total += 2.0 * math.prod(equation.outvars[0].aval.shape) * length
             continue
-        inner = [_operations(program) for program in jaxprs_in_params(params)]
+        inner = [operations(program) for program in jaxprs_in_params(params)]
         times = 1
         if name == "scan":
             times = params["length"]

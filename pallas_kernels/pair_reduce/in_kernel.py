@@ -1,4 +1,4 @@
-"""The program of a tile, evaluated inside a kernel: which operations there are, and how each is done.
+"""The program of a tile, evaluated inside a kernel: what there is, and how each of it is done.
 
 A tile is ordinary `jax.numpy`. Traced, together with its derivative and the statistics, it is a
 program of a few dozen primitive operations on arrays of any rank. Here each of them is done on
@@ -18,14 +18,13 @@ from pallas_kernels.pair_reduce.pieces import Pieces, Value
 
 Rule = Callable[..., Value | list[Value]]  # (pieces, values, parameters of the operation)
 
-# Entry by entry: done by the primitive itself on every piece.
-ELEMENTWISE = frozenset(
-    (
-        "add add_any sub mul div rem neg sign abs floor ceil round max min clamp pow integer_pow"
-        " square sqrt rsqrt exp exp2 log log1p expm1 tanh logistic sin cos tan erf select_n"
-        " eq ne lt le gt ge and or xor not is_finite convert_element_type"
-    ).split()
-)
+_BY_ENTRY = """
+add add_any sub mul div rem neg sign abs floor ceil round max min clamp pow integer_pow square sqrt
+rsqrt exp exp2 log log1p expm1 tanh logistic sin cos tan erf eq ne lt le gt ge and or xor not
+is_finite select_n convert_element_type
+"""
+# Done by the primitive itself on every piece.
+ELEMENTWISE = frozenset(_BY_ENTRY.split())
 # What changes no number.
 NOTHING = frozenset({"copy", "stop_gradient", "reshard", "pvary", "pcast"})
 # Programs inside the program, done in place: the parameter that holds them.
@@ -63,7 +62,7 @@ def _evaluate(pieces: Pieces, jaxpr: Jaxpr, inputs: Sequence[Value]) -> list[Val
 
     def read(var: Any) -> Value:
         if isinstance(var, Literal):
-            return pieces.constant(np.asarray(var.val, var.aval.dtype))
+            return pieces.constant(np.asarray(var.val, getattr(var.aval, "dtype", None)))
         return known[var]
 
     for equation in jaxpr.eqns:

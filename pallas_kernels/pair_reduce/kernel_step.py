@@ -1,4 +1,4 @@
-"""One tile's visit as the body of a kernel: read its pages, evaluate the program, write the state."""
+"""One tile's visit as the body of a kernel: read pages, evaluate the program, write the state."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import pallas as pl
 from jax.extend.core import ClosedJaxpr, Literal
 
+from pallas_kernels.pair_reduce.flops import operations, transcendentals
 from pallas_kernels.pair_reduce.in_kernel import evaluate
 from pallas_kernels.pair_reduce.pieces import Axis, Kind, Piece, Pieces, Place, Value
 from pallas_kernels.pair_reduce.stored import Side, Stored
@@ -74,6 +76,25 @@ class Step(NamedTuple):
         stored = [*self.state.row, *self.state.col, *self.state.all]
         for how, page, value in zip(stored, pages, results, strict=True):
             how.write(page, value)
+
+    def cost(self, tiles: int, remote: int = 0) -> pl.CostEstimate:
+        """What visiting so many tiles costs: for a scheduler, and for whoever plans.
+
+        Args:
+            remote: bytes that are sent to another device.
+
+        Returns:
+            operations of the products alone; transcendental functions; bytes of HBM that are read
+            and written if the rows and the columns' state are moved once a tile at most.
+        """
+        pages = sum(leaf.page_bytes for leaf in self.cols)
+        state = sum(leaf.page_bytes for leaf in self.state.col)
+        return pl.CostEstimate(
+            flops=int(tiles * operations(self.program.jaxpr)),
+            transcendentals=int(tiles * transcendentals(self.program.jaxpr)),
+            bytes_accessed=tiles * (pages + 2 * state),
+            remote_bytes_transferred=remote,
+        )
 
     def sorted(self, refs: Sequence[Any]) -> tuple[Any, ...]:
         """A kernel's references in their order: places, shared, rows, columns, state before, state
@@ -225,7 +246,7 @@ def step(
         stored(values, "all"),
         stored(leaves[0], "row"),
         stored(leaves[1], "col"),
-        State(*(stored(some, side) for some, side in zip(states, ("row", "col", "all")))),
+        State(stored(states[0], "row"), stored(states[1], "col"), stored(states[2], "all")),
         blocks,
         pieces,
     )

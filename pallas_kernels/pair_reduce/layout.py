@@ -100,6 +100,8 @@ def layout_of(
                 f"{argument}: {size} do not divide over the {devices} devices of mesh_axes {axes};"
                 " pad them, or pass mesh_axes=() to keep them on every device"
             )
+    if comm == "fused" and axes[0] == "slice" and counts[0] > 1:
+        raise ValueError('comm: "fused" does not go between slices; "hierarchical" does')
     if comm is None:
         comm = "hierarchical" if len(axes) > 1 and axes[0] == "slice" else "ring"
     return Layout(axes, counts, inside, comm)

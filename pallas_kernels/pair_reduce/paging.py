@@ -2,8 +2,8 @@
 
 A kernel that visits tiles in turn meets a block of the inner side once for each block of the outer
 one. Its state either stays in VMEM from the first visit to the last, or comes from HBM before each
-visit and goes back after it, while the tiles before and after are computed: one page arrives, one is
-computed on, one leaves.
+visit and goes back after it, while the tiles before and after are computed: one page arrives, one
+is computed on, one leaves.
 """
 
 from collections.abc import Iterator, Sequence

@@ -9,6 +9,7 @@ evaluated on the pieces of a tile (`in_kernel.py`). Blocks of both sides are rea
 tile before is computed. Numbers are added up in an order that does not depend on timing.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -20,7 +21,8 @@ from jax.experimental.pallas import tpu as pltpu
 from pallas_kernels.pair_reduce.interpreted import interpretation
 from pallas_kernels.pair_reduce.kernel_step import Step, step
 from pallas_kernels.pair_reduce.layout import shape_like
-from pallas_kernels.pair_reduce.paging import Paging, when_first
+from pallas_kernels.pair_reduce.on_chip import chip, device_kind, live_bytes, tiled_bytes
+from pallas_kernels.pair_reduce.paging import FEWEST, Paging, when_first
 from pallas_kernels.pair_reduce.pieces import Pieces, Target
 from pallas_kernels.pair_reduce.stored import Stored
 from pallas_kernels.pair_reduce.sweep import Merge, State, Visit, length
@@ -28,8 +30,8 @@ from pallas_kernels.pair_reduce.types import At
 
 PIECES = Pieces(Target("pallas_tpu"))
 SUBLANES = 16  # rows of a tile of 16-bit numbers in VMEM
-RESIDENT = 16 << 20  # bytes of column state that stay in VMEM
-VMEM = 100 << 20
+LARGEST, SMALLEST = 1024, SUBLANES  # rows or columns of a tile
+LANES = 128  # columns that a vector unit computes on at once
 
 
 def sweep(
@@ -51,7 +53,7 @@ def sweep(
     r, c = tile_size(blocks, n, m)
     body, row_leaves, col_leaves = step(visit, rows, cols, state, start, (r, c), group, PIECES)
     grid = -(-n // r), -(-m // c)
-    paging = Paging.of(body.state.col, *grid, RESIDENT)
+    paging = Paging.of(body.state.col, *grid, room_for_state())
     places = jnp.stack([start.row, start.col, start.row + n, start.col + m]).astype(jnp.int32)
     arrays = [
         places,
@@ -66,7 +68,7 @@ def sweep(
         *(page_spec(s, lambda i, j: 0) for s in body.state.all),
     ]
     out = pl.pallas_call(
-        _Kernel(body, grid, paging, group),
+        _Kernel(body, grid, paging, group).run,
         grid=grid,
         in_specs=[
             pl.BlockSpec(memory_space=pltpu.SMEM),
@@ -80,12 +82,49 @@ def sweep(
         scratch_shapes=paging.scratch,
         input_output_aliases={len(arrays) + i: i for i in range(len(kept))},
         compiler_params=pltpu.CompilerParams(
-            dimension_semantics=("arbitrary", "arbitrary"), vmem_limit_bytes=VMEM
+            dimension_semantics=("arbitrary", "arbitrary"), vmem_limit_bytes=vmem()
         ),
+        cost_estimate=body.cost(math.prod(grid)),
         interpret=interpretation(),
         name="pair_reduce",
     )(*arrays, *kept)
     return body.whole_state(out, state)
+
+
+def vmem() -> int:
+    """Bytes of VMEM that a kernel may take: the rest is for what runs before and after it."""
+    return chip(device_kind(), "tpu").on_chip * 3 // 4
+
+
+def room_for_state() -> int:
+    """Bytes of column state that may stay in VMEM."""
+    return vmem() // 4
+
+
+def fits(tile: Tile, row: Any, col: Any, params: Any, at: At) -> bool:
+    """Whether the forward and backward kernel of a tile of these shapes fit into VMEM.
+
+    Blocks are there twice, one that arrives and one that is computed on; so are the gradients of
+    the rows, as they come and as they go.
+    """
+    blocks = 2 * sum(map(_page_bytes, jax.tree.leaves((row, col))))
+    d_row, d_col = (
+        sum(map(_page_bytes, filter(_is_float, jax.tree.leaves(side)))) for side in (row, col)
+    )
+    state = 4 * d_row + max(FEWEST * d_col, room_for_state())
+    return blocks + state + live_bytes(tile, row, col, params, at, tiled_bytes) <= vmem()
+
+
+def _page_bytes(leaf: Any) -> int:
+    """Bytes of a block of a leaf as the kernel holds it, in 32 bits."""
+    b, *inner = leaf.shape
+    if not inner:
+        return tiled_bytes((1, b), jnp.float32)
+    return math.prod(inner[:-1]) * tiled_bytes((b, inner[-1]), jnp.float32)
+
+
+def _is_float(leaf: Any) -> bool:
+    return bool(jnp.issubdtype(leaf.dtype, jnp.floating))
 
 
 def tile_size(blocks: tuple[int, int], n: int, m: int) -> tuple[int, int]:
@@ -108,7 +147,7 @@ class _Kernel(NamedTuple):
     paging: Paging
     group: tuple[int, int] | None
 
-    def __call__(self, *refs: Any) -> None:
+    def run(self, *refs: Any) -> None:
         step = self.step
         places, shared, row, col, before, after, scratch = step.sorted(refs)
         i, j = pl.program_id(0), pl.program_id(1)

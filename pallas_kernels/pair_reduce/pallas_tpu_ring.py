@@ -29,10 +29,10 @@ from pallas_kernels.pair_reduce.layout import Layout, shape_like
 from pallas_kernels.pair_reduce.paging import Paging, when_first
 from pallas_kernels.pair_reduce.pallas_tpu import (
     PIECES,
-    RESIDENT,
-    VMEM,
     page_spec,
+    room_for_state,
     tile_size,
+    vmem,
 )
 from pallas_kernels.pair_reduce.stored import Stored
 from pallas_kernels.pair_reduce.sweep import State, Visit, length
@@ -73,13 +73,18 @@ def ring(
     moving = body.rows if rows_move else body.cols
     moving_state = body.state.row if rows_move else body.state.col
     staying_state = body.state.col if rows_move else body.state.row
-    paging = Paging.of(staying_state, layout.devices * pages, stays, RESIDENT)
-    travels = 2 * pages * sum(leaf.page_bytes for leaf in (*moving, *moving_state))
-    if travels > VMEM // 2:
+    paging = Paging.of(staying_state, layout.devices * pages, stays, room_for_state())
+    leaf_bytes, state_bytes = (
+        pages * sum(leaf.page_bytes for leaf in some) for some in (moving, moving_state)
+    )
+    room = vmem() // 2
+    if 2 * (leaf_bytes + state_bytes) > room:
+        need = 2 * (leaf_bytes + state_bytes) / 2**20
         raise ValueError(
-            f'comm: "fused" keeps two slots of what travels in VMEM, here {travels / 2**20:.0f} of '
-            f'{VMEM / 2**21:.0f} MiB; "ring" does not'
+            f'comm: "fused" keeps two slots of what travels in VMEM: {need:.0f} MiB, and there are '
+            f'{room / 2**20:.0f}; take "ring"'
         )
+    remote = (layout.devices - 1) * leaf_bytes + layout.devices * state_bytes
 
     places = jnp.stack([mine.row, mine.col, jnp.int32(n), jnp.int32(m)]).astype(jnp.int32)
     arrays = [
@@ -99,7 +104,7 @@ def ring(
         *(page_spec(s, lambda h, k, i: 0) for s in body.state.all),
     ]
     out = pl.pallas_call(
-        _Kernel(body, layout, pages, stays, paging, group, rows_move),
+        _Kernel(body, layout, pages, stays, paging, group, rows_move).run,
         grid=(layout.devices, pages, stays),
         in_specs=[
             pl.BlockSpec(memory_space=pltpu.SMEM),
@@ -123,10 +128,11 @@ def ring(
         input_output_aliases={len(arrays) + i: i for i in range(len(kept))},
         compiler_params=pltpu.CompilerParams(
             dimension_semantics=("arbitrary",) * 3,
-            vmem_limit_bytes=VMEM,
+            vmem_limit_bytes=vmem(),
             collective_id=COLLECTIVE,
             has_side_effects=True,
         ),
+        cost_estimate=body.cost(layout.devices * pages * stays, remote),
         interpret=interpretation(),
         name="pair_reduce_ring",
     )(*arrays, *kept)
@@ -148,7 +154,7 @@ class _Kernel(NamedTuple):
     def devices(self) -> int:
         return self.layout.devices
 
-    def __call__(self, *refs: Any) -> None:
+    def run(self, *refs: Any) -> None:
         step = self.step
         places, shared, row, col, before, after, scratch = step.sorted(refs)
         held, scratch = scratch[: len(self.paging.scratch)], scratch[len(self.paging.scratch) :]
@@ -318,11 +324,11 @@ class _Links(NamedTuple):
             for i, ref in enumerate(self.slots[what])
         ]
 
-    def _neighbour(self, by: int) -> dict[str, Any]:
+    def _neighbour(self, by: int) -> dict[str | tuple[str, ...], Any]:
         """The coordinates of the next device (1) or the one before (-1)."""
         devices = self.layout.devices
         at = jax.lax.rem(jax.lax.axis_index(self.layout.axes) + by + devices, devices)
-        found = {}
+        found: dict[str | tuple[str, ...], Any] = {}
         for i, (axis, size) in enumerate(zip(self.layout.axes, self.layout.sizes)):
             below = math.prod(self.layout.sizes[i + 1 :])
             found[axis] = jax.lax.rem(jax.lax.div(at, below), size)

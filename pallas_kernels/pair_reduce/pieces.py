@@ -23,6 +23,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+MOST = 1024  # pieces of a Value: each is a part of the kernel's program
+
 
 class Place(IntEnum):
     """Where an axis of a Value is."""
@@ -185,9 +187,18 @@ class Pieces:
             jnp.full(like.shape, fill, like.dtype),
         )
 
+    def _check_count(self, pieces: np.ndarray) -> None:
+        if pieces.size > MOST:
+            raise NotImplementedError(
+                f"{self.target.name}: an array of the tile would be {pieces.size} matrices in the "
+                f'kernel, and {MOST} is the most; impl="xla" has no such bound'
+            )
+
     # Elementwise.
 
-    def elementwise(self, make: Callable[..., jax.Array], values: Sequence[Value], dtype: Any):
+    def elementwise(
+        self, make: Callable[..., jax.Array], values: Sequence[Value], dtype: Any
+    ) -> Value:
         """`make` of arrays of one shape, entry by entry."""
         shape = np.broadcast_shapes(*(v.shape for v in values))
         values = [self._widened(v, shape) for v in values]
@@ -196,6 +207,7 @@ class Pieces:
         counts = np.broadcast_shapes(*(v.pieces.shape for v in values))
         grids = [np.broadcast_to(v.pieces, counts) for v in values]
         pieces = np.empty(counts, object)
+        self._check_count(pieces)
         for at in np.ndindex(counts):
             parts = [grid[at] for grid in grids]
             pieces[at] = self.later(lambda *xs: make(*_met(xs)), parts, axes)
@@ -368,8 +380,8 @@ class Pieces:
         """`value` with axes of size 1 added or taken away."""
         if tuple(s for s in shape if s != 1) != tuple(s for s in value.shape if s != 1):
             raise NotImplementedError(
-                f"{self.target.name}: reshape {value.shape} to {shape}: a kernel only adds or takes "
-                "away axes of size 1"
+                f"{self.target.name}: reshape {value.shape} to {shape}: a kernel only adds or "
+                "takes away axes of size 1"
             )
         left = [axis for axis in value.axes if axis.size != 1]
         value = self.reduced_units(value)
@@ -522,10 +534,12 @@ class Pieces:
         ]
         swapped = kinds[1] < kinds[0]  # the lesser kind lies along FIRST
         along = [int(v.axes[i].place) for v, i in zip((left, right), over)]
+        dims_inside = along[::-1] if swapped else along
 
         def multiply(a: jax.Array, b: jax.Array) -> jax.Array:
-            sides = ((b, a), (along[1], along[0])) if swapped else ((a, b), along)
-            return _matrix_product(*sides, precision, dtype)
+            if swapped:
+                a, b = b, a
+            return _matrix_product(a, b, dims_inside, precision, dtype)
 
         lines_l = left.pieces.transpose(*batch_l, *free_l, *sum_l)
         lines_r = right.pieces.transpose(*batch_r, *free_r, *sum_r)
@@ -557,6 +571,7 @@ class Pieces:
             *(axis_of(left.axes[i], True) for i in free_l),
             *(axis_of(right.axes[i], False) for i in free_r),
         )
+        self._check_count(pieces)
         for at in np.ndindex(*shape):
             xs = lines_l[at[: b + n]].reshape(-1)
             ys = lines_r[(*at[:b], *at[b + n :])].reshape(-1)
@@ -752,7 +767,7 @@ def _with(axes: Sequence[Axis], i: int, **changes: Any) -> tuple[Axis, ...]:
 
 
 def _met(xs: Sequence[jax.Array]) -> list[jax.Array]:
-    """Matrices of one shape, as far as they are flags: devices do not repeat flags by themselves."""
+    """Matrices; flags among them have the shape of all, for devices do not repeat flags."""
     shape = np.broadcast_shapes(*(np.shape(x) for x in xs))
 
     def one(x: jax.Array) -> jax.Array:
@@ -781,9 +796,10 @@ def _chained(between: Callable[[Any, Any], Any], xs: Sequence[Any]) -> Any:
 NARROWED = {"BF16_BF16_F32": jnp.bfloat16, "F16_F16_F32": jnp.float16}
 
 
-def _matrix_product(sides: Any, along: Sequence[int], precision: Any, dtype: Any) -> jax.Array:
+def _matrix_product(
+    a: jax.Array, b: jax.Array, along: Sequence[int], precision: Any, dtype: Any
+) -> jax.Array:
     """The product of two matrices over the axes `along`."""
-    a, b = sides
     narrowed = NARROWED.get(getattr(precision, "name", ""))
     if narrowed is not None:
         a, b, precision = a.astype(narrowed), b.astype(narrowed), None

@@ -331,7 +331,7 @@ class Max:
         row, col = (jnp.broadcast_to(at, value.shape) for at in _grid(seen.at))
         if self.per == "all":
             first = _least(row, here, None)
-            at = (first, _least(col, here & (row == first), None))
+            at: tuple[jax.Array, ...] = (first, _least(col, here & (row == first), None))
             here = here & (row == at[0]) & (col == at[1])
         else:
             other = col if self.per == "row" else row

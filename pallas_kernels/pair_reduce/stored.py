@@ -85,7 +85,7 @@ class Stored(NamedTuple):
         return math.prod(self.page) * jnp.dtype(self.kernel_dtype).itemsize
 
     def paged(self, x: jax.Array) -> jax.Array:
-        """The array as pages (blocks, *page). The end of the last is made of copies of real rows."""
+        """The array as pages (blocks, *page); copies of the last row fill up the last of them."""
         x = x.astype(self.kernel_dtype)
         length = self.shape[0] if self.shape else 1
         if self.side != "all":

@@ -22,10 +22,11 @@ from rich.console import Console
 
 import mmcl.cli
 import mmcl.train
-from mmcl import config, mesh, workdir
+from mmcl import config, engine_choices, mesh, workdir
 from mmcl.cli import cli, print_tables
 from mmcl.live import LiveLine
 from mmcl.mesh import data_mesh
+from pallas_kernels.pair_reduce import choices
 
 EXPERIMENT = """
 from ml_collections import ConfigDict
@@ -273,6 +274,42 @@ def test_a_finished_run_is_shown_again(at_home: Path) -> None:
     assert Path("runs/zoo/metrics.jsonl").read_text() == before
 
 
+def test_a_run_begins_with_measured_choices_and_keeps_them(
+    at_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped after three steps, it goes on as it began, whatever is given then."""
+    step = LiveLine.step
+
+    def press(self: LiveLine, at: int) -> None:
+        step(self, at)
+        if at == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    def choice(blocks: list[int]) -> dict[str, Any]:
+        ((kind, calls),) = json.loads(Path("runs/zoo/engine.json").read_text()).items()
+        return {kind: {call: {**kept, "blocks": blocks} for call, kept in calls.items()}}
+
+    def following(saved: dict[str, Any]) -> Any:
+        followed.append({"cpu": saved})
+        return choices(saved)
+
+    followed: list[dict[str, Any]] = []
+    monkeypatch.setattr(engine_choices, "choices", following)
+    run, file = tmp_path / "run", tmp_path / "measured.json"
+    words = ["train", "zoo.py", "--workdir", str(run), "--engine", str(file)]
+    file.write_text(json.dumps(choice([4, 2])))
+    monkeypatch.setattr(LiveLine, "step", press)
+    result = mmcl_(words)
+    assert (result.exit_code, result.stderr) == (130, "")
+    assert json.loads((run / "engine.json").read_text()) == choice([4, 2])
+    monkeypatch.setattr(LiveLine, "step", step)
+    file.write_text(json.dumps(choice([2, 4])))
+    result = mmcl_(words)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert json.loads((run / "engine.json").read_text()) == choice([4, 2])
+    assert followed == [choice([4, 2])] * 2
+
+
 # Help
 
 
@@ -328,6 +365,14 @@ def test_help_of_train_lists_the_experiments() -> None:
         (["train", "zoo.py", "--workdir"], "Option '--workdir' requires an argument."),
         (["train", "zoo.py", "--workdri", "x"],
          "There is no option '--workdri'. Did you mean '--workdir'?"),
+        (["train", "zoo.py", "--engin", "x"],
+         "There is no option '--engin'. Did you mean '--engine'?"),
+        (["train", "zoo.py", "--workdir", "new", "--engine", "no.json"],
+         "--engine: there is no no.json; `mmcl bench loss --autotune` writes one."),
+        (["train", "zoo.py", "--workdir", "new", "--engine", "own_parts.py"],
+         "own_parts.py is damaged (Expecting value: line 2 column 1 (char 1)); delete it, "),
+        (["train", "zoo.py", "--workdir", "new", "--engine", "runs"],
+         "Invalid value for '--engine': File 'runs' is a directory."),
         (["train", "--steps=3", "zoo.py"], "There is no option '--steps=3'. "),
         (["train", "zoo.py", "more.py"],
          "`mmcl train` takes one FILE[:ARG]; these are 2: zoo.py, more.py."),

@@ -40,8 +40,10 @@ def mesh():
 def test_a_choice_names_the_tile_the_sizes_and_the_devices(mesh):
     made = made_by(None, call, lambda: call(8), lambda: call(mesh_axes=()))
     wide, narrow, single = made
-    assert wide.endswith("tile 24x16 slice2xdata4")
-    assert narrow.endswith("tile 8x16 slice2xdata4") and single.endswith("tile 24x16")
+    assert wide.endswith("tile 24x16 float32[4] slice2xdata4")
+    assert narrow.endswith("tile 8x16 float32[4] slice2xdata4") and single.endswith(
+        "tile 24x16 float32[4]"
+    )
     assert made[wide] == {"impl": "xla", "comm": "hierarchical", "blocks": [3, 2]}
     assert made[single] == {"impl": "xla", "comm": None, "blocks": [24, 16]}
 
@@ -78,7 +80,7 @@ def test_choices_of_other_calls_and_those_that_cannot_be_had_are_ignored(mesh):
 def test_pair_sum_is_listened_to_and_nobody_outside_is():
     total = {"s": 1.0}
     (choice,) = made_by(None, lambda: pair_sum(tile, jnp.ones((9, 2)), jnp.ones((5, 2)), total))
-    assert choice.endswith("tile 9x5")
+    assert choice.endswith("tile 9x5 float32[2]")
     with choices() as made:
         pass
     call()

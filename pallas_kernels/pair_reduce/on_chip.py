@@ -1,0 +1,142 @@
+"""What a chip has, and how much of it the tile of a kernel needs.
+
+Sizes and rates are the vendors': Google Cloud's pages of v4, v5e, v5p, v6e and TPU7x, NVIDIA's data
+sheets of A100 SXM and H100 SXM (dense bfloat16), for one device as jax sees it.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import Jaxpr, Literal, jaxprs_in_params
+
+from pallas_kernels.pair_reduce.statistics import at_least_float32
+from pallas_kernels.pair_reduce.types import At, Tile
+
+MIB = 1 << 20
+Size = Callable[[tuple[int, ...], Any], int]
+
+
+class Chip(NamedTuple):
+    """One device.
+
+    Attributes:
+        on_chip: bytes next to the units that compute: VMEM of a TPU core, registers of a GPU's
+            streaming multiprocessor.
+        memory: bytes of HBM.
+        bfloat16: multiply-adds of bfloat16 matrices, twice their number a second.
+        float32: the same of float32 as `jax.default_matmul_precision("highest")` makes them: on a
+            TPU six bfloat16 products each, on a GPU without its tensor cores.
+        bandwidth: bytes of HBM a second.
+        links: bytes a second that a device sends to its neighbour in a ring, one way.
+    """
+
+    on_chip: int
+    memory: int
+    bfloat16: float
+    float32: float
+    bandwidth: float
+    links: float
+
+
+CHIPS = {
+    "TPU v4": Chip(16 * MIB, 32 << 30, 275e12, 46e12, 1.23e12, 45e9),
+    "TPU v5 lite": Chip(128 * MIB, 16 << 30, 197e12, 33e12, 0.82e12, 45e9),
+    "TPU v5": Chip(64 * MIB, 95 << 30, 459e12, 76e12, 2.76e12, 90e9),
+    "TPU v6 lite": Chip(128 * MIB, 32 << 30, 918e12, 153e12, 1.64e12, 90e9),
+    "TPU7x": Chip(64 * MIB, 96 << 30, 1153e12, 192e12, 3.7e12, 90e9),
+    "NVIDIA A100-SXM4-80GB": Chip(256 << 10, 80 << 30, 312e12, 19.5e12, 2.04e12, 300e9),
+    "NVIDIA H100 80GB HBM3": Chip(256 << 10, 80 << 30, 989e12, 67e12, 3.35e12, 450e9),
+}
+KNOWN_AS = {"TPU v5e": "TPU v5 lite", "TPU v5p": "TPU v5", "TPU v6e": "TPU v6 lite"}
+SMALLEST = {"tpu": CHIPS["TPU v4"], "gpu": CHIPS["NVIDIA A100-SXM4-80GB"]}
+
+
+def device_kind() -> str:
+    """The kind of the devices that a call is for: of the mesh in the context, else jax's own."""
+    device = getattr(jax.sharding.get_abstract_mesh(), "abstract_device", None)
+    return device.device_kind if device is not None else jax.devices()[0].device_kind
+
+
+def chip(kind: str, platform: str) -> Chip:
+    """The chip of a device kind; of one that is not known, the smallest of its platform."""
+    kind = KNOWN_AS.get(kind, kind)
+    return CHIPS.get(kind, SMALLEST[platform])
+
+
+def live_bytes(tile: Tile, row: Any, col: Any, params: Any, at: At, size: Size) -> int:
+    """How much the values of a tile and its derivative take at most at one time.
+
+    Args:
+        row, col, params, at: arguments of the tile, as shapes.
+        size: (shape, dtype) -> bytes that the device takes for an array.
+
+    Returns:
+        bytes of what is computed; the blocks themselves are not counted.
+    """
+    row, col, params = (
+        jax.tree.map(lambda x: jax.eval_shape(at_least_float32, x), tree)
+        for tree in (row, col, params)
+    )
+    jaxpr = jax.make_jaxpr(_with_derivative(tile))(row, col, params, at).jaxpr
+    return _peak(jaxpr, size)
+
+
+def _with_derivative(tile: Tile) -> Callable[..., Any]:
+    """The tile and its pull-back to every float leaf, as the backward sweep computes them."""
+
+    def both(row: Any, col: Any, params: Any, at: At) -> Any:
+        leaves, structure = jax.tree.flatten((row, col, params))
+        where = [i for i, x in enumerate(leaves) if jnp.issubdtype(x.dtype, jnp.floating)]
+
+        def terms(floats: list[jax.Array]) -> list[jax.Array]:
+            given = list(leaves)
+            for i, x in zip(where, floats):
+                given[i] = x
+            row, col, params = jax.tree.unflatten(structure, given)
+            made = tile(row, col, params, at).values()
+            return [x for x in made if jnp.issubdtype(x.dtype, jnp.floating)]
+
+        out, pull = jax.vjp(terms, [leaves[i] for i in where])
+        return out, pull([x + x for x in out])
+
+    return both
+
+
+FREE = {"broadcast_in_dim", "reshape", "squeeze", "iota", "copy"}  # take no memory of their own
+
+
+def _peak(jaxpr: Jaxpr, size: Size) -> int:
+    last = {
+        var: t
+        for t, equation in enumerate(jaxpr.eqns)
+        for var in equation.invars
+        if not isinstance(var, Literal)
+    }
+    last |= {var: len(jaxpr.eqns) for var in jaxpr.outvars if not isinstance(var, Literal)}
+    held: dict[Any, int] = {}
+    most = 0
+    for t, equation in enumerate(jaxpr.eqns):
+        inside = max((_peak(p, size) for p in jaxprs_in_params(equation.params)), default=0)
+        for var in equation.outvars:
+            free = equation.primitive.name in FREE
+            aval: Any = var.aval
+            held[var] = 0 if free else size(aval.shape, aval.dtype)
+        most = max(most, sum(held.values()) + inside)
+        held = {var: taken for var, taken in held.items() if last.get(var, t) > t}
+    return most
+
+
+def tiled_bytes(shape: tuple[int, ...], dtype: Any) -> int:
+    """Bytes of an array in the VMEM of a TPU.
+
+    A matrix is there in words of (8, 128); an array of more axes is many matrices of which rows and
+    columns of the tile are the axes, so that hardly anything is lost.
+    """
+    item = max(4, jnp.dtype(dtype).itemsize)  # flags and half precision are computed as 32 bits
+    if len(shape) > 2:
+        return math.prod(shape) * item
+    a, b = {0: (1, 1), 1: (*shape, 1)}.get(len(shape), shape)
+    return -(-a // 8) * 8 * -(-b // 128) * 128 * item

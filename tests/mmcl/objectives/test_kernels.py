@@ -1,0 +1,79 @@
+"""Every objective computed by the kernels, interpreted on the CPU, as by plain XLA and densely."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pallas_kernels.pair_reduce import choices
+from pallas_kernels.pair_reduce.interpreted import interpreted
+
+KERNELS = ["pallas_tpu"]
+B, D = 50, 24
+
+
+@pytest.fixture(autouse=True)
+def quick_compilation():
+    """Most of the time goes into compiling what runs once."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+def answer(objective, problem, impl):
+    """Loss, values and gradients of the floats, every call computed by `impl`."""
+
+    def loss(params, embeddings):
+        result = objective(params, problem.state, embeddings, problem.batch, jax.random.key(0))
+        values = [term.value_B for term in result.terms.values()]
+        return sum(term.mean() for term in result.terms.values()), values
+
+    with choices(impl=impl) as made, interpreted():
+        step = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True, allow_int=True))
+        found = jax.device_get(step(problem.params, problem.embeddings))
+    assert {choice["impl"] for choice in made.values()} == {impl}
+    return [x for x in jax.tree.leaves(found) if jnp.issubdtype(x.dtype, jnp.floating)]
+
+
+def errors(got, want):
+    return [
+        np.abs(np.asarray(a, np.float64) - b).max() / max(np.abs(b).max(), 1e-9)
+        for a, b in zip(got, want, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("impl", KERNELS)
+def test_an_odd_batch_in_float64_as_by_xla(make_objective, make_problem, impl):
+    objective = make_objective(B, D)
+    with jax.enable_x64(True):
+        problem = make_problem(objective, B, D, np.float64)
+        got, want = (answer(objective, problem, by) for by in (impl, "xla"))
+    assert max(errors(got, want)) <= 1e-12
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("narrow", [np.float32, jnp.bfloat16])
+@pytest.mark.parametrize("impl", KERNELS)
+def test_errors_are_those_of_rounding(make_objective, make_problem, impl, narrow):
+    """Against the dense grid in float64, of the same numbers."""
+    objective = make_objective(B, D)
+
+    def problem(dtype):
+        """The same narrow numbers, held as `dtype`; labels and masks as they are."""
+
+        def held(x):
+            x = np.asarray(x)
+            return x.astype(narrow).astype(dtype) if x.dtype.kind == "f" else x
+
+        drawn = make_problem(objective, B, D, np.float32)
+        wide = np.float64 if dtype == np.float64 else np.float32
+        params = jax.tree.map(lambda x: np.asarray(x, wide), drawn.params)
+        return jax.tree.map(held, drawn)._replace(params=params)
+
+    with jax.enable_x64(True):
+        want = answer(objective, problem(np.float64), "reference")
+    got = answer(objective, problem(narrow), impl)
+    dense = answer(objective, problem(narrow), "reference")
+    for a, error, of_dense in zip(got, errors(got, want), errors(dense, want)):
+        half = 0 if a.dtype == np.float32 else float(jnp.finfo(narrow).eps)
+        assert error <= max(min(2e-5, 4 * of_dense), half, 2e-6)
