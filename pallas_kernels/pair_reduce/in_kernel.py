@@ -104,7 +104,8 @@ def _elementwise(pieces: Pieces, equation: Any, values: Sequence[Value]) -> list
         shape = np.broadcast_shapes(*(np.shape(x) for x in xs))
         if len({np.shape(x) for x in xs}) > 1:
             xs = tuple(jnp.broadcast_to(x, shape) for x in xs)
-        return equation.primitive.bind(*map(jnp.asarray, xs), **params)
+        done = pieces.target.instead.get(name, equation.primitive.bind)
+        return done(*map(jnp.asarray, xs), **params)
 
     if name == "convert_element_type":
         make = partial(_converted, dtype=out.dtype)
@@ -144,6 +145,7 @@ def _same(x: jax.Array, count: int) -> jax.Array:
 
 def _reduce(name: str, pieces: Pieces, value: Value, *, axes: Any, **_: Any) -> Value:
     within, between = {"max": (jnp.max, jnp.maximum), "min": (jnp.min, jnp.minimum)}[name]
+    between = pieces.target.instead.get(name, between)
     info = jnp.finfo if jnp.issubdtype(value.dtype, jnp.floating) else jnp.iinfo
     fill = -jnp.inf if info is jnp.finfo else info(value.dtype).min
     if name == "min":

@@ -13,6 +13,7 @@ program has its own. The order in which numbers are added up does not depend on 
 evaluated on the pieces of a tile (`in_kernel.py`).
 """
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -20,27 +21,31 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plgpu
 
+from pallas_kernels.pair_reduce import gpu_functions
 from pallas_kernels.pair_reduce.interpreted import interpretation
 from pallas_kernels.pair_reduce.kernel_step import Step, step
 from pallas_kernels.pair_reduce.layout import shape_like
+from pallas_kernels.pair_reduce.on_chip import chip, device_kind, live_bytes
 from pallas_kernels.pair_reduce.pieces import Pieces, Target
-from pallas_kernels.pair_reduce.stored import Stored
 from pallas_kernels.pair_reduce.sweep import Merge, State, Visit, added, length
-from pallas_kernels.pair_reduce.types import At
+from pallas_kernels.pair_reduce.types import At, Tile
 
-NARROWEST = 16  # of any side of a matrix: what tensor cores take
-WIDEST = 128  # numbers of a vector that are in registers at once
+LARGEST, SMALLEST = 128, 16  # rows or columns of a tile
+LANES = SMALLEST  # of any side of a matrix: what tensor cores take
+WIDEST = 64  # numbers of a vector that are in registers at once
+MOST = 64  # pieces of an array: as many take two minutes to compile, 16 of them ten seconds
 
 
 def width(size: int) -> int:
-    """Into which powers of two a vector of `size` numbers is cut: the last is filled up, little."""
-    found = min(WIDEST, max(NARROWEST, 1 << (size - 1).bit_length()))
-    while found > NARROWEST and -size % (found // 2) < -size % found:
+    """Into which powers of two a vector of `size` numbers is cut, so that little is filled up."""
+    found = min(WIDEST, max(LANES, 1 << (size - 1).bit_length()))
+    while found > LANES and -size % (found // 2) < -size % found:
         found //= 2
     return found
 
 
 def _barrier() -> None:
+    """Threads of a program that hold the same number have read it before one of them writes."""
     if not interpretation():
         plgpu.debug_barrier()
 
@@ -49,8 +54,10 @@ PIECES = Pieces(
     Target(
         "pallas_gpu",
         width,
-        least=NARROWEST,
+        least=LANES,
         slices=False,
+        most=MOST,
+        instead=gpu_functions.INSTEAD,
         barrier=_barrier,
     )
 )
@@ -68,15 +75,18 @@ def sweep(
     merge: Merge = None,
     empty: Any = None,
 ) -> State:
-    """As `sweep.sweep`; blocks are cut down to powers of two, of 16 at least."""
+    """As `sweep.sweep`; blocks are rounded down to powers of two, but to 16 at least.
+
+    Raises:
+        NotImplementedError: the tile or a reduction does what no kernel does, or an array of it
+            falls into too many pieces.
+    """
     n, m = length(rows), length(cols)
     if not n or not m:
         return state
-    r, c = (max(NARROWEST, 1 << (min(b, size).bit_length() - 1)) for b, size in zip(blocks, (n, m)))
+    r, c = (_rounded(min(block, size)) for block, size in zip(blocks, (n, m)))
     body, row_leaves, col_leaves = step(visit, rows, cols, state, start, (r, c), group, PIECES)
     wave = _Wave(body, -(-n // r), -(-m // c), group)
-    if empty is None:
-        empty = jax.tree.map(jnp.zeros_like, state.all)
 
     arrays = [
         jnp.stack([start.row, start.col, start.row + n, start.col + m]).astype(jnp.int32),
@@ -84,36 +94,32 @@ def sweep(
         *(s.paged(x) for s, x in zip(body.rows, row_leaves)),
         *(s.paged(x) for s, x in zip(body.cols, col_leaves)),
     ]
-    parts = [
-        *(s.paged(x) for s, x in zip(body.state.row, jax.tree.leaves(state.row))),
-        *(s.paged(x) for s, x in zip(body.state.col, jax.tree.leaves(state.col))),
-        *(
-            jnp.concatenate([s.paged(x), *[s.paged(nothing)] * (wave.programs - 1)])
-            for s, x, nothing in zip(
-                body.state.all, jax.tree.leaves(state.all), jax.tree.leaves(empty)
-            )
-        ),
-    ]
+    if empty is None:
+        empty = jax.tree.map(jnp.zeros_like, state.all)
+    nothing = [s.paged(x) for s, x in zip(body.state.all, jax.tree.leaves(empty))]
+    kept = body.paged_state(state)
+    sides = len(kept) - len(nothing)
+    for i, pages in enumerate(nothing, sides):
+        kept[i] = jnp.concatenate([kept[i], *[pages] * (wave.programs - 1)])
     launch = pl.pallas_call(
         wave.kernel,
         grid=(wave.programs,),
-        out_shape=[shape_like(x.shape, x.dtype, (*arrays, *parts)) for x in parts],
-        input_output_aliases={1 + len(arrays) + i: i for i in range(len(parts))},
-        compiler_params=plgpu.CompilerParams(num_warps=8 if r * c > 64 * 64 else 4, num_stages=1),
+        out_shape=[shape_like(x.shape, x.dtype, (*arrays, *kept)) for x in kept],
+        input_output_aliases={1 + len(arrays) + i: i for i in range(len(kept))},
+        compiler_params=plgpu.CompilerParams(num_warps=8 if r * c > 64 * 64 else 4, num_stages=2),
         interpret=interpretation(),
         name="pair_reduce",
     )
 
-    def one(k: Any, parts: list[jax.Array]) -> list[jax.Array]:
-        return list(launch(jnp.full(1, k, jnp.int32), *arrays, *parts))
+    def one(k: Any, kept: list[jax.Array]) -> list[jax.Array]:
+        return list(launch(jnp.full(1, k, jnp.int32), *arrays, *kept))
 
-    flat = iter(jax.lax.fori_loop(0, wave.count, one, parts))
-    row, col = (
-        jax.tree.unflatten(jax.tree.structure(part), [s.whole(next(flat)) for s in stored])
-        for part, stored in zip(state[:2], body.state[:2])
-    )
-    each = [jax.vmap(s.whole)(next(flat)[:, None]) for s in body.state.all]
-    return State(row, col, _folded(jax.tree.unflatten(jax.tree.structure(state.all), each), merge))
+    kept = jax.lax.fori_loop(0, wave.count, one, kept)
+    each = [jax.vmap(s.whole)(x[:, None]) for s, x in zip(body.state.all, kept[sides:])]
+    structure = jax.tree.structure(state.all)
+    over_all = _folded(jax.tree.unflatten(structure, each), merge)
+    first = [x[:1] for x in kept[sides:]]
+    return body.whole_state([*kept[:sides], *first], state)._replace(all=over_all)
 
 
 def _folded(parts: Any, merge: Merge) -> Any:
@@ -127,6 +133,21 @@ def _folded(parts: Any, merge: Merge) -> Any:
         )
         parts = jax.tree.map(lambda x, y: jnp.concatenate([x, y]), join(first, second), rest)
     return jax.tree.map(lambda x: x[0], parts)
+
+
+def _rounded(size: int) -> int:
+    return max(SMALLEST, 1 << (size.bit_length() - 1))
+
+
+def fits(tile: Tile, row: Any, col: Any, params: Any, at: At) -> bool:
+    """Whether the values of a tile and its derivative leave half of the registers to products."""
+
+    def size(shape: tuple[int, ...], dtype: Any) -> int:
+        item = max(4, jnp.dtype(dtype).itemsize)  # flags and half precision are there as 32 bits
+        return math.prod((*shape[:-1], min((*shape[-1:], LARGEST)))) * item
+
+    registers = chip(device_kind(), "gpu").on_chip
+    return live_bytes(tile, row, col, params, at, size) <= registers // 2
 
 
 class _Wave(NamedTuple):
@@ -146,25 +167,23 @@ class _Wave(NamedTuple):
         """How many waves visit all tiles."""
         return max(self.row_blocks, self.col_blocks)
 
-    def kernel(self, wave: Any, places: Any, *refs: Any) -> None:
-        given = iter(refs)
-
-        def pages(stored: list[Stored], block: Any) -> list[_Page]:
-            return [_Page(next(given), block) for _ in stored]
-
+    def kernel(self, wave: Any, *refs: Any) -> None:
         step = self.step
+        places, shared, row, col, _, after, _ = step.sorted(refs)
         program = pl.program_id(0)
         other = jax.lax.rem(program + wave[0], jnp.int32(self.count))
         i, j = (program, other) if self.row_blocks <= self.col_blocks else (other, program)
-        shared, row, col = pages(step.shared, 0), pages(step.rows, i), pages(step.cols, j)
-        for stored in step.state:
-            pages(stored, 0)  # aliases of what follows
-        state = State(*(pages(s, at) for s, at in zip(step.state, (i, j, program))))
         start = At(places[0] + i * step.blocks[0], places[1] + j * step.blocks[1])
+
+        def pages(refs: list[Any], block: Any) -> list[_Page]:
+            return [_Page(ref, block) for ref in refs]
+
+        state = State(*(pages(part, at) for part, at in zip(after, (i, j, program))))
 
         @pl.when(step.counts(start, self.group))
         def _() -> None:
-            step(shared, row, col, state, state, start, At(places[2], places[3]))
+            sides = pages(shared, 0), pages(row, i), pages(col, j)
+            step(*sides, state, state, start, At(places[2], places[3]))
 
 
 class _Page:

@@ -26,7 +26,7 @@ from pallas_kernels.pair_reduce.paging import FEWEST, Paging, when_first
 from pallas_kernels.pair_reduce.pieces import Pieces, Target
 from pallas_kernels.pair_reduce.stored import Stored
 from pallas_kernels.pair_reduce.sweep import Merge, State, Visit, length
-from pallas_kernels.pair_reduce.types import At
+from pallas_kernels.pair_reduce.types import At, Tile
 
 PIECES = Pieces(Target("pallas_tpu"))
 SUBLANES = 16  # rows of a tile of 16-bit numbers in VMEM

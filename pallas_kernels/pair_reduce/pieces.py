@@ -23,8 +23,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-MOST = 1024  # pieces of a Value: each is a part of the kernel's program
-
 
 class Place(IntEnum):
     """Where an axis of a Value is."""
@@ -59,9 +57,8 @@ class Target(NamedTuple):
         least: along every axis of a product there are at least as many entries, else it is made of
             single multiplications.
         slices: whether a matrix is cut and joined at any place.
-        most: pieces of one array, beyond which it takes too long to compile.
-        instead: how an operation is done that the device does not have.
-        lacks: operations that it does not have at all.
+        most: pieces of an array at most: each is a part of the kernel's program.
+        instead: how an operation is done that the device does not have, or has otherwise.
         barrier: called between the reads and the writes of what is accumulated.
     """
 
@@ -71,7 +68,6 @@ class Target(NamedTuple):
     slices: bool = True
     most: int = 1024
     instead: Mapping[str, Callable[..., jax.Array]] = MappingProxyType({})
-    lacks: frozenset[str] = frozenset()
     barrier: Callable[[], None] = lambda: None
 
 
@@ -155,7 +151,7 @@ class Pieces:
         axes: Sequence[Axis],
         of: Callable[[Cut], Cut] = lambda cut: cut,
     ) -> Piece:
-        """The piece `make(*parts)` of a Value with `axes`; its cut needs the cut `of` that of each."""
+        """The piece `make(*parts)` of a Value with `axes`; a cut of it needs `of` that cut of them."""
         return Piece(lambda cut: make(*(part(of(cut)) for part in parts)), parts, self.whole(axes))
 
     def whole(self, axes: Sequence[Axis]) -> bool:
@@ -188,10 +184,10 @@ class Pieces:
         )
 
     def _check_count(self, pieces: np.ndarray) -> None:
-        if pieces.size > MOST:
+        if pieces.size > self.target.most:
             raise NotImplementedError(
                 f"{self.target.name}: an array of the tile would be {pieces.size} matrices in the "
-                f'kernel, and {MOST} is the most; impl="xla" has no such bound'
+                f'kernel, and {self.target.most} is the most; impl="xla" has no such bound'
             )
 
     # Elementwise.
@@ -313,52 +309,56 @@ class Pieces:
 
     def joined(self, value: Value, i: int, place: Place) -> Value:
         """Axis i, LISTED, along the pieces at `place`, where no axis is."""
-        axis = value.axes[i]._replace(place=place)
-        if self.cuts(axis) > 1:
-            raise NotImplementedError(
-                f"{self.target.name}: an array {value.shape}: this kernel makes a vector of"
-                f" {self.width(axis)} single numbers at most, not of {axis.size}"
-            )
-        missing = self.width(axis) - axis.size
         axes = _with(value.axes, i, place=place)
         lines = np.moveaxis(value.pieces, i, -1)
         pieces = np.empty(lines.shape[:-1], object)
         for at in np.ndindex(*pieces.shape):
-            pieces[at] = self.later(
-                lambda *xs: self._stacked(xs, int(place), missing), list(lines[at]), axes
-            )
+            entries = [(part, Axis(1, place)) for part in lines[at]]
+            pieces[at] = self._stacked(entries, axes[i], axes)
         return Value(axes, value.dtype, np.expand_dims(pieces, i))
 
-    def _stacked(self, xs: Sequence[jax.Array], place: int, missing: int) -> jax.Array:
-        """Matrices side by side along one axis, with zeros at the end."""
-        length = max(math.prod(np.shape(x)) // max(1, np.shape(x)[place]) for x in xs)
-        shape = [length, length]
-        if not self.target.slices:
-            return self._selected(xs, place, missing, shape)
-        parts = []
-        for x in xs:
-            shape[place] = x.shape[place]
-            parts.append(jnp.broadcast_to(x, shape))
-        if missing:
-            shape[place] = missing
-            parts.append(jnp.zeros(shape, xs[0].dtype))
-        return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=place)
+    def _stacked(
+        self, parts: Sequence[tuple[Piece, Axis]], axis: Axis, axes: Sequence[Axis]
+    ) -> Piece:
+        """Pieces side by side along an axis inside; each with what that axis is in it."""
+        pieces = [part for part, _ in parts]
+        if self.target.slices:
+            missing = self.width(axis) - sum(there.size for _, there in parts)
+            return self.later(lambda *xs: _side_by_side(xs, int(axis.place), missing), pieces, axes)
+        self._check_joins(parts, axis)
+        return Piece(partial(self._selected, parts, axis), pieces, self.whole(axes))
 
-    def _selected(
-        self, xs: Sequence[jax.Array], place: int, missing: int, shape: list[int]
-    ) -> jax.Array:
-        """The same of single lines, by masks."""
-        if any(x.shape[place] != 1 for x in xs):
-            raise NotImplementedError(
-                f"{self.target.name}: concatenate {[x.shape for x in xs]}: this kernel joins single"
-                " numbers to a vector, not vectors"
-            )
-        shape[place] = len(xs) + missing
-        at = jax.lax.broadcasted_iota(jnp.int32, shape, place)
-        flags = xs[0].dtype == jnp.bool_
-        total = jnp.zeros(shape, jnp.int32 if flags else xs[0].dtype)
-        for k, x in enumerate(xs):
-            total = jnp.where(at == k, x.astype(total.dtype), total)
+    def _check_joins(self, parts: Sequence[tuple[Piece, Axis]], axis: Axis) -> None:
+        start, goal = 0, self.width(axis)
+        for _, there in parts:
+            width = self.width(there)
+            fits = start % width == 0 and (width == goal or self.cuts(there) == 1)
+            if there.size > 1 and not fits:
+                raise NotImplementedError(
+                    f"{self.target.name}: concatenate at {start} of {axis.size}: this kernel joins"
+                    f" vectors only where pieces of {width} begin"
+                )
+            start += there.size
+
+    def _selected(self, parts: Sequence[tuple[Piece, Axis]], axis: Axis, cut: Cut) -> jax.Array:
+        """A cut of the pieces side by side, by masks."""
+        place, goal = int(axis.place), self.width(axis)
+        shape = (1, goal) if place else (goal, 1)
+        at = jax.lax.broadcasted_iota(jnp.int32, shape, place) + cut[place] * goal
+        total: Any = None
+        start, flags = 0, False
+        for part, there in parts:
+            k: Any = 0
+            if self.cuts(there) > 1:
+                k = jnp.clip(cut[place] - start // goal, 0, self.cuts(there) - 1)
+            x = jnp.asarray(part(_at(cut, place, k)))
+            flags = x.dtype == jnp.bool_
+            x = x.astype(jnp.int32) if flags else x
+            if there.size > 1:
+                x = _spread(x, place, start % goal, goal)
+            total = x if total is None else jnp.where(at >= start, x, total)
+            start += there.size
+        total = jnp.broadcast_to(total, np.broadcast_shapes(np.shape(total), shape))
         return total != 0 if flags else total
 
     # Shapes.
@@ -654,43 +654,17 @@ class Pieces:
         spread = [self.arranged(v, _with(axes, i, size=v.axes[i].size)) for v in spread]
         if axes[i].place == Place.LISTED:
             counts = np.broadcast_shapes(*(_one(v.pieces.shape, i) for v in spread))
-            parts = [
+            lists = [
                 np.broadcast_to(v.pieces, (*counts[:i], v.pieces.shape[i], *counts[i + 1 :]))
                 for v in spread
             ]
-            return Value(axes, spread[0].dtype, np.concatenate(parts, axis=i))
-        place, width = int(axes[i].place), self.width(axes[i])
+            return Value(axes, spread[0].dtype, np.concatenate(lists, axis=i))
         counts = np.broadcast_shapes(*(v.pieces.shape for v in spread))
         grids = [np.broadcast_to(v.pieces, counts) for v in spread]
         pieces = np.empty(counts, object)
-        if self.cuts(axes[i]) == 1:
-            missing = width - size
-            for at in np.ndindex(*counts):
-                pieces[at] = self.later(
-                    lambda *xs: self._stacked(xs, place, missing),
-                    [grid[at] for grid in grids],
-                    axes,
-                )
-            return Value(axes, spread[0].dtype, pieces)
-        if any(self.width(v.axes[i]) != width or v.axes[i].size % width for v in spread[:-1]):
-            raise NotImplementedError(
-                f"{self.target.name}: concatenate {[v.axes[i].size for v in spread]}: this kernel"
-                f" joins vectors only where its pieces of {width} end"
-            )
         for at in np.ndindex(*counts):
-            parts = [grid[at] for grid in grids]
-
-            def chosen(cut: Cut, parts: Sequence[Piece] = parts) -> jax.Array:
-                x, first = None, 0
-                for part, v in zip(parts, spread):
-                    count = self.cuts(v.axes[i])
-                    k = jnp.clip(cut[place] - first, 0, count - 1)
-                    here = part(_at(cut, place, k))
-                    x = here if x is None else jnp.where(cut[place] >= first, here, x)
-                    first += count
-                return x
-
-            pieces[at] = Piece(chosen, parts, keep=False)
+            parts = [(grid[at], v.axes[i]) for grid, v in zip(grids, spread)]
+            pieces[at] = self._stacked(parts, axes[i], axes)
         return Value(axes, spread[0].dtype, pieces)
 
     def _full(self, value: Value, i: int) -> Value:
@@ -791,6 +765,36 @@ def _chained(between: Callable[[Any, Any], Any], xs: Sequence[Any]) -> Any:
     for x in xs[1:]:
         total = between(total, x)
     return total
+
+
+def _side_by_side(xs: Sequence[Any], place: int, missing: int) -> jax.Array:
+    """Matrices, or numbers, side by side along one axis, with zeros at the end."""
+    matrices = [x if np.ndim(x) else jnp.full((1, 1), x) for x in xs]
+    length = max(x.shape[1 - place] for x in matrices)
+    shape = [length, length]
+    parts = []
+    for x in matrices:
+        shape[place] = x.shape[place]
+        parts.append(jnp.broadcast_to(x, shape))
+    if missing:
+        shape[place] = missing
+        parts.append(jnp.zeros(shape, parts[0].dtype))
+    return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=place)
+
+
+def _spread(x: jax.Array, place: int, start: int, width: int) -> jax.Array:
+    """A matrix of powers of two as `width` entries along an axis, from `start` on; zero elsewhere.
+
+    A pair of matrices is joined along a new last axis: a GPU does no more.
+    """
+    if place == 0:
+        return _spread(x.T, 1, start, width).T
+    while x.shape[1] < width:
+        nothing = jnp.zeros_like(x)
+        pair = (nothing, x) if start // x.shape[1] % 2 else (x, nothing)
+        joined = jnp.concatenate([half[:, :, None] for half in pair], axis=2)
+        x = joined.transpose(0, 2, 1).reshape(x.shape[0], 2 * x.shape[1])
+    return x
 
 
 NARROWED = {"BF16_BF16_F32": jnp.bfloat16, "F16_F16_F32": jnp.float16}
