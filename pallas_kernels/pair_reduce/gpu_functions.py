@@ -1,5 +1,6 @@
 """Functions that Triton does not have, or has otherwise, made of those that it has."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -72,4 +73,10 @@ def select(which: jax.Array, *cases: jax.Array) -> jax.Array:
     return chosen
 
 
-INSTEAD = {"erf": erf, "round": rounded, "max": maximum, "min": minimum, "select_n": select}
+INSTEAD: dict[str, Callable[..., jax.Array]] = {
+    "erf": erf,
+    "round": rounded,
+    "max": maximum,
+    "min": minimum,
+    "select_n": select,
+}

@@ -144,8 +144,8 @@ def _same(x: jax.Array, count: int) -> jax.Array:
 
 
 def _reduce(name: str, pieces: Pieces, value: Value, *, axes: Any, **_: Any) -> Value:
-    within, between = {"max": (jnp.max, jnp.maximum), "min": (jnp.min, jnp.minimum)}[name]
-    between = pieces.target.instead.get(name, between)
+    within, larger = {"max": (jnp.max, jnp.maximum), "min": (jnp.min, jnp.minimum)}[name]
+    between: Callable[..., jax.Array] = pieces.target.instead.get(name, larger)
     info = jnp.finfo if jnp.issubdtype(value.dtype, jnp.floating) else jnp.iinfo
     fill = -jnp.inf if info is jnp.finfo else info(value.dtype).min
     if name == "min":

@@ -114,7 +114,7 @@ def sweep(
     def one(k: Any, kept: list[jax.Array]) -> list[jax.Array]:
         return list(launch(jnp.full(1, k, jnp.int32), *arrays, *kept))
 
-    kept = jax.lax.fori_loop(0, wave.count, one, kept)
+    kept = jax.lax.fori_loop(0, wave.waves, one, kept)
     each = [jax.vmap(s.whole)(x[:, None]) for s, x in zip(body.state.all, kept[sides:])]
     structure = jax.tree.structure(state.all)
     over_all = _folded(jax.tree.unflatten(structure, each), merge)
@@ -163,15 +163,15 @@ class _Wave(NamedTuple):
         return min(self.row_blocks, self.col_blocks)
 
     @property
-    def count(self) -> int:
+    def waves(self) -> int:
         """How many waves visit all tiles."""
         return max(self.row_blocks, self.col_blocks)
 
     def kernel(self, wave: Any, *refs: Any) -> None:
         step = self.step
-        places, shared, row, col, _, after, _ = step.sorted(refs)
+        places, shared, row, col, _before, after, _scratch = step.sorted(refs)
         program = pl.program_id(0)
-        other = jax.lax.rem(program + wave[0], jnp.int32(self.count))
+        other = jax.lax.rem(program + wave[0], jnp.int32(self.waves))
         i, j = (program, other) if self.row_blocks <= self.col_blocks else (other, program)
         start = At(places[0] + i * step.blocks[0], places[1] + j * step.blocks[1])
 
@@ -181,7 +181,7 @@ class _Wave(NamedTuple):
         state = State(*(pages(part, at) for part, at in zip(after, (i, j, program))))
 
         @pl.when(step.counts(start, self.group))
-        def _() -> None:
+        def visit() -> None:
             sides = pages(shared, 0), pages(row, i), pages(col, j)
             step(*sides, state, state, start, At(places[2], places[3]))
 

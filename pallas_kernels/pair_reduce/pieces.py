@@ -12,7 +12,6 @@ A device may have no room for long vectors: then an axis of an example's numbers
 lengths, a piece is asked for one cut at a time, and whoever needs all of them asks in a loop.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from functools import partial
@@ -113,7 +112,7 @@ class Value(NamedTuple):
 
     axes: tuple[Axis, ...]
     dtype: Any
-    pieces: np.ndarray  # of Piece; along an axis its size if LISTED, else 1
+    pieces: Any  # np.ndarray of Piece; along an axis its size if LISTED, else 1
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -151,7 +150,7 @@ class Pieces:
         axes: Sequence[Axis],
         of: Callable[[Cut], Cut] = lambda cut: cut,
     ) -> Piece:
-        """The piece `make(*parts)` of a Value with `axes`; a cut of it needs `of` that cut of them."""
+        """The piece `make(*parts)` of a Value with `axes`; its cut needs cut `of` it of them."""
         return Piece(lambda cut: make(*(part(of(cut)) for part in parts)), parts, self.whole(axes))
 
     def whole(self, axes: Sequence[Axis]) -> bool:
@@ -205,7 +204,7 @@ class Pieces:
         pieces = np.empty(counts, object)
         self._check_count(pieces)
         for at in np.ndindex(counts):
-            parts = [grid[at] for grid in grids]
+            parts: list[Any] = [grid[at] for grid in grids]
             pieces[at] = self.later(lambda *xs: make(*_met(xs)), parts, axes)
         return Value(axes, dtype, pieces)
 
@@ -262,7 +261,7 @@ class Pieces:
     def _each(
         self,
         make: Callable[[Any], Any],
-        pieces: np.ndarray,
+        pieces: Any,
         axes: Sequence[Axis],
         of: Callable[[Cut], Cut] = lambda cut: cut,
     ) -> np.ndarray:
@@ -276,18 +275,18 @@ class Pieces:
         axis = value.axes[i]
         place = int(axis.place)
         axes = _with(value.axes, i, place=Place.LISTED)
-        parts = []
-        for index in range(axis.size):
+
+        def entry(index: int) -> np.ndarray:
             k, at = divmod(index, self.width(axis))
-            parts.append(
-                self._each(
-                    lambda x, at=at: self._section(x, place, at, 1),
-                    value.pieces,
-                    axes,
-                    lambda cut, k=k: _at(cut, place, k),
-                )
+            return self._each(
+                lambda x: self._section(x, place, at, 1),
+                value.pieces,
+                axes,
+                lambda cut: _at(cut, place, k),
             )
-        return Value(axes, value.dtype, np.concatenate(parts, axis=i))
+
+        entries = [entry(index) for index in range(axis.size)]
+        return Value(axes, value.dtype, np.concatenate(entries, axis=i))
 
     def _section(self, x: jax.Array, place: int, start: int, size: int) -> jax.Array:
         """Entries start to start + size of a matrix along an axis."""
@@ -426,8 +425,7 @@ class Pieces:
                 value = self.masked(value, i, fill)
                 folded = self._along(value, i, within, between, fill)
             elif axis.place == Place.SAME:
-                size = axis.size
-                folded = self._each(lambda x, n=size: repeated(x, n), value.pieces, value.axes)
+                folded = self._each(_second(repeated, axis.size), value.pieces, value.axes)
             else:
                 folded = value.pieces
             rest = [k for k in range(folded.ndim) if k != i]
@@ -552,7 +550,7 @@ class Pieces:
 
         count = self.cuts(left.axes[over[0]])
 
-        def summed(xs: Sequence[Piece], ys: Sequence[Piece], cut: Cut) -> jax.Array:
+        def summed(xs: Any, ys: Any, cut: Cut) -> jax.Array:
             free = cut[::-1] if swapped else cut
 
             def one(k: Any) -> jax.Array:
@@ -663,7 +661,7 @@ class Pieces:
         grids = [np.broadcast_to(v.pieces, counts) for v in spread]
         pieces = np.empty(counts, object)
         for at in np.ndindex(*counts):
-            parts = [(grid[at], v.axes[i]) for grid, v in zip(grids, spread)]
+            parts: list[Any] = [(grid[at], v.axes[i]) for grid, v in zip(grids, spread)]
             pieces[at] = self._stacked(parts, axes[i], axes)
         return Value(axes, spread[0].dtype, pieces)
 
@@ -722,6 +720,10 @@ class Pieces:
 def _at(cut: Cut, place: int, k: Any) -> Cut:
     """`cut`, but k along one axis."""
     return (cut[0], k) if place else (k, cut[1])
+
+
+def _second(function: Callable[[Any, int], Any], argument: int) -> Callable[[Any], Any]:
+    return lambda x: function(x, argument)
 
 
 def _inside(axis: Axis) -> bool:
