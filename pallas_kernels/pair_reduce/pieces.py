@@ -10,7 +10,6 @@ it. A piece is computed when it is asked for, so what nobody asks for costs noth
 """
 
 import itertools
-import math
 from collections.abc import Callable, Sequence
 from enum import IntEnum
 from functools import partial
