@@ -174,9 +174,9 @@ class Pieces:
         axes = []
         for there in zip(*(v.axes for v in values)):
             used = [axis for axis in there if axis.place != Place.SAME]
-            inside = [axis for axis in used if axis.place != Place.LISTED]
+            inside = [axis for axis in used if _inside(axis)]
             axes.append(min(inside or used or there, key=lambda axis: axis.kind))
-        inside = [i for i, a in enumerate(axes) if a.place in (Place.FIRST, Place.SECOND)]
+        inside = [i for i, axis in enumerate(axes) if _inside(axis)]
         if len(inside) < 2:
             return tuple(axes)
         order = sorted(inside, key=lambda i: (axes[i].kind, i))
@@ -292,19 +292,11 @@ class Pieces:
                 f"{self.target.name}: reshape {value.shape} to {shape}: a kernel only adds or "
                 "takes away axes of size 1"
             )
-        left = [axis for axis in value.axes if axis.size != 1]
-        value = self.reduced_units(value)
-        it = iter(zip(left, value.pieces.shape))
-        axes, counts = [], []
-        for size in shape:
-            axis, count = (placed(1, Place.SAME), 1) if size == 1 else next(it)
-            axes.append(axis)
-            counts.append(count)
-        return Value(tuple(axes), value.dtype, value.pieces.reshape(counts))
+        value = self._only(value, [i for i, size in enumerate(value.shape) if size != 1])
+        return self.broadcast(value, shape, [i for i, size in enumerate(shape) if size != 1])
 
-    def reduced_units(self, value: Value) -> Value:
-        """`value` without its axes of size 1."""
-        keep = [i for i, axis in enumerate(value.axes) if axis.size != 1]
+    def _only(self, value: Value, keep: Sequence[int]) -> Value:
+        """`value` with some of its axes; the others have size 1."""
         axes = tuple(value.axes[i] for i in keep)
         counts = [value.pieces.shape[i] for i in keep]
         return Value(axes, value.dtype, value.pieces.reshape(counts))
@@ -330,7 +322,7 @@ class Pieces:
         """
         for i in over:
             axis = value.axes[i]
-            if axis.place in (Place.FIRST, Place.SECOND):
+            if _inside(axis):
                 value = self.masked(value, i, fill)
                 folded = self._each(_second(within, int(axis.place)), value.pieces, False)
             elif axis.place == Place.SAME:
@@ -347,9 +339,7 @@ class Pieces:
             shape[i] = 1
             axes = _with(value.axes, i, place=Place.SAME, size=1)
             value = Value(axes, value.dtype, pieces.reshape(shape))
-        keep = [i for i in range(len(value.axes)) if i not in set(over)]
-        axes = tuple(value.axes[i] for i in keep)
-        return Value(axes, value.dtype, value.pieces.reshape([value.pieces.shape[i] for i in keep]))
+        return self._only(value, [i for i in range(len(value.axes)) if i not in set(over)])
 
     def masked(self, value: Value, i: int, fill: Any) -> Value:
         """`value` with `fill` where its pieces reach beyond the end of axis i."""
@@ -398,8 +388,6 @@ class Pieces:
 
     def _large_enough(self, left: Value, right: Value, over: tuple[int, int]) -> bool:
         """Whether the device's product units take pieces of these sizes."""
-        if self.target.least == 1:
-            return True
         sizes = [min(self.cuts(left.axes[over[0]]))]
         for value, i in zip((left, right), over):
             free = [a for k, a in enumerate(value.axes) if _inside(a) and k != i]
@@ -540,6 +528,8 @@ class Pieces:
 
     def concatenate(self, values: Sequence[Value], i: int) -> Value:
         """`lax.concatenate`."""
+        if len(values) == 1:
+            return values[0]
         size = sum(v.axes[i].size for v in values)
         axes = self._common([v._replace(axes=_with(v.axes, i, size=size)) for v in values])
         if not _inside(axes[i]):
