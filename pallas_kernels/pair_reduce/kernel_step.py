@@ -156,7 +156,7 @@ class Step(NamedTuple):
         }
         mixes: dict[Any, frozenset[int]] = {}  # of these, those not entry by entry
         for equation in jaxpr.eqns:
-            read = [v for v in equation.invars if not isinstance(v, Literal) and v in depends]
+            read = [v for v in equation.invars if not isinstance(v, Literal) and depends.get(v)]
             seen = nothing.union(*(depends[v] for v in read))
             (shape, *_) = [getattr(var.aval, "shape", None) for var in equation.outvars]
             by_entry = equation.primitive.name in ELEMENTWISE and all(
