@@ -98,6 +98,7 @@ def _assembled(value, parts, pieces, where=""):
     whole = np.zeros(value.shape, value.dtype)
     cuts = []
     for axis in value.axes:
+        assert axis.size > 1 or axis.place == Place.SAME, where
         listed, same = axis.place == Place.LISTED, axis.place == Place.SAME
         cuts.append((1,) * axis.size if listed else (axis.size,) if same else pieces.cuts(axis))
     assert value.pieces.shape == tuple(map(len, cuts)), where
@@ -107,7 +108,7 @@ def _assembled(value, parts, pieces, where=""):
         shape, inside = [1, 1], {}
         for i, axis in enumerate(value.axes):
             if axis.place in (Place.FIRST, Place.SECOND):
-                assert axis.size > 1 and axis.place not in inside.values(), where
+                assert axis.place not in inside.values(), where
                 shape[axis.place], inside[i] = cuts[i][at[i]], axis.place
         assert part.shape == tuple(shape) or (part.shape == () and not inside), where
         if list(inside.values()) == [Place.SECOND, Place.FIRST]:

@@ -11,7 +11,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from pallas_kernels.pair_reduce import pallas_tpu
 from pallas_kernels.pair_reduce.in_kernel import evaluate, operations
-from pallas_kernels.pair_reduce.pieces import MOST
+from pallas_kernels.pair_reduce.pieces import MOST, Place
 from pallas_kernels.pair_reduce.sweep import State
 from pallas_kernels.pair_reduce.types import At
 
@@ -48,7 +48,7 @@ UNARY = {
     "exp2": lax.exp2,
     "log": lax.log,
     "log1p": lax.log1p,
-    "expm1": lax.expm1,
+    "expm1": lambda x: 1e6 * lax.expm1(1e-6 * x),
     "tanh": lax.tanh,
     "logistic": lax.logistic,
     "sin": lax.sin,
@@ -186,7 +186,7 @@ def products(**given):
         "rc,c->r": grid @ given["c"],
         "with ones": (grid @ jnp.ones(C), given["rd"] @ jnp.ones((D, 2)), jnp.ones(R) @ grid),
         "by position": (grid @ jnp.arange(C, dtype=grid.dtype), given["d"] @ jnp.arange(24.0)),
-        "integers": (7 * grid).astype(jnp.int32) @ jnp.ones((C, 2), jnp.int32),
+        "integers": (7 * given["rd"]).astype(jnp.int32) @ (7 * given["cd"]).astype(jnp.int32).T,
         "doubled": doubled(grid),
     }
 
@@ -272,6 +272,13 @@ def test_an_operation_has_its_values_on_arrays_of_every_form(family, pieces, by_
     by_pieces(function, inputs, pieces)
 
 
+def test_rows_lie_along_the_first_axis_of_a_product(pieces, held):
+    given = [held(name, np.ones(SHAPES[name], np.float32), pieces) for name in ("cd", "rd")]
+    program = jax.make_jaxpr(lambda cd, rd: cd @ rd.T)(*(np.ones(v.shape) for v in given))
+    (product,) = evaluate(pieces, program, given)
+    assert [axis.place for axis in product.axes] == [Place.SECOND, Place.FIRST]
+
+
 def test_every_operation_is_in_one_of_these_programs():
     def primitives(jaxpr):
         for equation in jaxpr.eqns:
@@ -344,6 +351,7 @@ def test_an_array_of_constants_is_refused(pieces, held):
         (lambda x: x[:, 4:8], "slice 4:8 of 24"),
         (lambda x: jnp.concatenate([x, x], axis=1), "concatenate to 48"),
         (lambda x: jnp.concatenate([x[:, :8], x[:, :8]], axis=1), "concatenate to 16"),
+        (lambda x: jnp.concatenate([x[:, :8], x[:, :16]], axis=1), "concatenate to 24"),
         (lambda x: jnp.pad(x, ((0, 0), (1, 0))), "concatenate to 25"),
     ],
 )

@@ -109,7 +109,7 @@ def test_a_leaf_whose_matrices_change_places(pieces):
 def test_a_leaf_that_is_added_to_entry_by_entry_is_not_read_before(pieces):
     def visit(row, col, state, at, valid):
         d = row * jnp.sum(col)
-        return State((state.row[0] + d, state.row[1]), (), (state.all + jnp.sum(row),))
+        return State((state.row[0] + d, state.row[1] + jnp.sum(d)), (), (state.all * 2,))
 
     state = State((vectors(16, 24), vectors(16)), (), jnp.zeros(()))
     body, *_ = step(visit, vectors(16, 24), vectors(16), state, BEGIN, (16, 16), None, pieces)
@@ -131,12 +131,12 @@ def counting(n, m):
     return {"x": vectors(n)}, {"y": vectors(m)}, State(jnp.zeros(n), jnp.zeros(m), jnp.zeros(2))
 
 
-@pytest.mark.parametrize("n, m", [(32, 32), (33, 16), (5, 3), (16, 47)])
+@pytest.mark.parametrize("n, m", [(32, 16), (33, 16), (5, 47)])
 def test_filled_up_rows_do_not_count(n, m, pieces):
     assert check(counted, *counting(n, m), (16, 16), pieces) == -(-n // 16) * -(-m // 16)
 
 
-@pytest.mark.parametrize("n, m, group", [(30, 20, (15, 10)), (40, 60, (2, 3)), (32, 8, (16, 4))])
+@pytest.mark.parametrize("n, m, group", [(30, 20, (15, 10)), (20, 30, (2, 3))])
 def test_pairs_of_two_groups_do_not_count(n, m, group, pieces):
     start = At(jnp.int32(3 * group[0]), jnp.int32(3 * group[1]))
     check(counted, *counting(n, m), (16, 16), pieces, group=group, start=start)

@@ -127,7 +127,7 @@ def programs(draw):
     return given, with_derivative
 
 
-@settings(max_examples=5)
+@settings(max_examples=4)
 @given(program=programs())
 def test_a_random_program_and_its_derivative(program, pieces, by_pieces):
     inputs, function = program

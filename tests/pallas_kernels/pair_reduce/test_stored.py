@@ -39,8 +39,8 @@ def block_of(x, how, i):
 
 
 @CASES
-def test_pages_hold_the_whole_array(shape, side, block, pieces):
-    x, how = array(shape), stored(shape, side, block, pieces)
+def test_pages_hold_the_whole_array(shape, side, block, cut):
+    x, how = array(shape), stored(shape, side, block, cut)
     pages = how.paged(x)
     assert pages.shape == (how.blocks, *how.page)
     assert how.page_bytes == pages.nbytes // how.blocks
