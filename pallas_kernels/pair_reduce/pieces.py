@@ -5,8 +5,9 @@ an array of a tile's program as the kernel holds it: of its axes at most two lie
 matrix, the others are listed, one matrix for each index. Tokens (r, T, D) are T matrices (r, D);
 their similarities (r, T, c, U) are T·U matrices (r, c), which is what the units of a device like.
 
-An axis along which the array is the same everywhere is not there at all: a matrix has size 1 along
-it. A piece is computed when it is asked for, so what nobody asks for costs nothing.
+An axis along which the array is the same everywhere, as it is along every axis of size 1, is not
+there at all: a matrix has size 1 along it. A piece is computed when it is asked for, so what nobody
+asks for costs nothing.
 """
 
 import itertools
@@ -41,8 +42,13 @@ class Kind(IntEnum):
 
 class Axis(NamedTuple):
     size: int
-    place: Place
+    place: Place  # SAME where the size is 1
     kind: Kind = Kind.WIDE
+
+
+def placed(size: int, place: Place, kind: Kind = Kind.WIDE) -> Axis:
+    """An axis that lies at `place`, unless there is nothing to lie there."""
+    return Axis(size, Place.SAME if size == 1 else place, kind)
 
 
 class Target(NamedTuple):
@@ -55,13 +61,17 @@ class Target(NamedTuple):
         recompute: whether a piece with a WIDE axis is made anew each time it is asked for, because
             it would take registers until then.
         least: along every axis of a product there are at least as many entries, else it is made of
-            single multiplications.
+            single multiplications. So is a product of integers.
+        lacks: names of types that it does not read; they are stored in 32 bits.
+        precision: what its products take in place of a `precision` of `lax.dot_general`.
     """
 
     name: str
     widths: Callable[[int], tuple[int, ...]] = lambda size: (size,)
     recompute: bool = False
     least: int = 1
+    lacks: frozenset[str] = frozenset({"bool"})
+    precision: Callable[[Any], Any] = lambda asked: asked
 
 
 class Piece:
@@ -81,13 +91,17 @@ class Piece:
 
 
 class Value(NamedTuple):
-    """An array as a kernel holds it."""
+    """An array as a kernel holds it.
+
+    Attributes:
+        pieces: array of Piece; its length along an axis is the size if LISTED, how many cuts there
+            are if the axis is in the pieces, or 1. Each is a matrix, exactly as long as the cut
+            along an axis in it and 1 where there is none; with no axis in it, it may be a scalar.
+    """
 
     axes: tuple[Axis, ...]
     dtype: Any
-    pieces: (
-        np.ndarray
-    )  # of Piece; along an axis its size if LISTED, its cuts if in the pieces, or 1
+    pieces: np.ndarray
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -112,7 +126,9 @@ class Pieces:
 
     def cuts(self, axis: Axis) -> tuple[int, ...]:
         """The lengths into which an axis inside the pieces is cut."""
-        return self.target.widths(axis.size) if axis.kind == Kind.WIDE else (axis.size,)
+        if axis.kind != Kind.WIDE or axis.size == 1:
+            return (axis.size,)
+        return self.target.widths(axis.size)
 
     def later(self, make: Callable[..., jax.Array], parts: Sequence[Any], wide: bool) -> Piece:
         """The piece `make(*parts)`."""
@@ -151,20 +167,16 @@ class Pieces:
         """A scalar, or an array with axes of size 1, as one of `shape`."""
         if not value.axes:
             return self.broadcast(value, shape, ())
-        axes = tuple(
-            axis if axis.size == size else Axis(size, Place.SAME)
-            for axis, size in zip(value.axes, shape, strict=True)
-        )
-        return value._replace(axes=axes)
+        return self.broadcast(value, shape, range(len(shape)))
 
     def _common(self, values: Sequence[Value]) -> tuple[Axis, ...]:
         """The axes of an array that several are combined to."""
         axes = []
         for there in zip(*(v.axes for v in values)):
             used = [axis for axis in there if axis.place != Place.SAME]
-            inside = [axis for axis in used if axis.place != Place.LISTED]
-            axes.append((inside or used or list(there))[0])
-        inside = [i for i, a in enumerate(axes) if a.place in (Place.FIRST, Place.SECOND)]
+            inside = [axis for axis in used if _inside(axis)]
+            axes.append(min(inside or used or there, key=lambda axis: axis.kind))
+        inside = [i for i, axis in enumerate(axes) if _inside(axis)]
         if len(inside) < 2:
             return tuple(axes)
         order = sorted(inside, key=lambda i: (axes[i].kind, i))
@@ -180,21 +192,20 @@ class Pieces:
     def arranged(self, value: Value, like: Sequence[Axis]) -> Value:
         """`value` with its axes at the places of `like`; what is SAME stays so."""
         for i, (axis, goal) in enumerate(zip(value.axes, like)):
-            if axis.place in (Place.FIRST, Place.SECOND) and goal.place == Place.LISTED:
+            recut = _inside(axis) and self.cuts(axis) != self.cuts(goal)
+            if _inside(axis) and (recut or goal.place == Place.LISTED):
                 value = self.listed(value, i)
-        moved = {
-            i: goal.place
-            for i, (axis, goal) in enumerate(zip(value.axes, like))
-            if axis.place != goal.place and {axis.place, goal.place} == {Place.FIRST, Place.SECOND}
-        }
-        if moved:
+        if any(
+            {axis.place, goal.place} == {Place.FIRST, Place.SECOND}
+            for axis, goal in zip(value.axes, like)
+        ):
             swapped = {Place.FIRST: Place.SECOND, Place.SECOND: Place.FIRST}
             axes = tuple(a._replace(place=swapped.get(a.place, a.place)) for a in value.axes)
             wide = _is_wide(axes)
             value = Value(axes, value.dtype, self._each(_transposed, value.pieces, wide))
         for i, (axis, goal) in enumerate(zip(value.axes, like)):
-            if axis.place == Place.LISTED and goal.place in (Place.FIRST, Place.SECOND):
-                value = self.joined(value, i, goal.place)
+            if axis.place == Place.LISTED and _inside(goal):
+                value = self.joined(value, i, goal)
         return value
 
     def _each(self, make: Callable[[Any], Any], pieces: Any, wide: bool) -> np.ndarray:
@@ -222,9 +233,8 @@ class Pieces:
         axes = _with(value.axes, i, place=Place.LISTED)
         return Value(axes, value.dtype, np.concatenate(parts, axis=i))
 
-    def joined(self, value: Value, i: int, place: Place) -> Value:
-        """Axis i, LISTED, along the pieces at `place`, where no axis is."""
-        axis = value.axes[i]._replace(place=place)
+    def joined(self, value: Value, i: int, axis: Axis) -> Value:
+        """Axis i, LISTED, along the pieces as `axis`, where none is."""
         counts, start = [], 0
         for width in self.cuts(axis):
             stop = min(start + width, axis.size)
@@ -239,10 +249,26 @@ class Pieces:
             parts = [taken[(*at[:i], k, *at[i + 1 :])] for k in range(taken.shape[i])]
 
             def together(*xs: jax.Array, missing: int = missing) -> jax.Array:
-                return _stacked(xs, int(place), missing)
+                return _stacked(xs, int(axis.place), missing)
 
             pieces[at] = self.later(together, parts, True)
-        return Value(_with(value.axes, i, place=place), value.dtype, pieces)
+        return Value((*value.axes[:i], axis, *value.axes[i + 1 :]), value.dtype, pieces)
+
+    def _whole(self, value: Value, axes: Sequence[Axis]) -> Value:
+        """`value`, arranged like `axes`, repeated along those in the pieces where it is SAME."""
+        cuts = [self.cuts(axis) if _inside(axis) else () for axis in axes]
+        counts = [len(cut) or has for cut, has in zip(cuts, value.pieces.shape)]
+        grid = np.broadcast_to(value.pieces, counts)
+        pieces = np.empty(counts, object)
+        for at in np.ndindex(*counts):
+            shape = [1, 1]
+            for axis, cut, k in zip(axes, cuts, at):
+                if cut:
+                    shape[axis.place] = cut[k]
+            repeat = partial(_repeated, shape=tuple(shape))
+            pieces[at] = self.later(repeat, [grid[at]], _is_wide(axes))
+        whole = tuple(goal if _inside(goal) else axis for axis, goal in zip(value.axes, axes))
+        return Value(whole, value.dtype, pieces)
 
     # Shapes.
 
@@ -266,19 +292,11 @@ class Pieces:
                 f"{self.target.name}: reshape {value.shape} to {shape}: a kernel only adds or "
                 "takes away axes of size 1"
             )
-        left = [axis for axis in value.axes if axis.size != 1]
-        value = self.reduced_units(value)
-        it = iter(zip(left, value.pieces.shape))
-        axes, counts = [], []
-        for size in shape:
-            axis, count = (Axis(1, Place.SAME), 1) if size == 1 else next(it)
-            axes.append(axis)
-            counts.append(count)
-        return Value(tuple(axes), value.dtype, value.pieces.reshape(counts))
+        value = self._only(value, [i for i, size in enumerate(value.shape) if size != 1])
+        return self.broadcast(value, shape, [i for i, size in enumerate(shape) if size != 1])
 
-    def reduced_units(self, value: Value) -> Value:
-        """`value` without its axes of size 1."""
-        keep = [i for i, axis in enumerate(value.axes) if axis.size != 1]
+    def _only(self, value: Value, keep: Sequence[int]) -> Value:
+        """`value` with some of its axes; the others have size 1."""
         axes = tuple(value.axes[i] for i in keep)
         counts = [value.pieces.shape[i] for i in keep]
         return Value(axes, value.dtype, value.pieces.reshape(counts))
@@ -304,7 +322,7 @@ class Pieces:
         """
         for i in over:
             axis = value.axes[i]
-            if axis.place in (Place.FIRST, Place.SECOND):
+            if _inside(axis):
                 value = self.masked(value, i, fill)
                 folded = self._each(_second(within, int(axis.place)), value.pieces, False)
             elif axis.place == Place.SAME:
@@ -321,9 +339,7 @@ class Pieces:
             shape[i] = 1
             axes = _with(value.axes, i, place=Place.SAME, size=1)
             value = Value(axes, value.dtype, pieces.reshape(shape))
-        keep = [i for i in range(len(value.axes)) if i not in set(over)]
-        axes = tuple(value.axes[i] for i in keep)
-        return Value(axes, value.dtype, value.pieces.reshape([value.pieces.shape[i] for i in keep]))
+        return self._only(value, [i for i in range(len(value.axes)) if i not in set(over)])
 
     def masked(self, value: Value, i: int, fill: Any) -> Value:
         """`value` with `fill` where its pieces reach beyond the end of axis i."""
@@ -354,8 +370,10 @@ class Pieces:
             (i, k) for i, k in zip(sum_l, sum_r) if _inside(left.axes[i]) or _inside(right.axes[k])
         ]
         if (
-            len(inside) == 1
+            jnp.issubdtype(dtype, jnp.floating)
+            and len(inside) == 1
             and all(_inside(v.axes[i]) for v, i in zip((left, right), inside[0]))
+            and self.cuts(left.axes[inside[0][0]]) == self.cuts(right.axes[inside[0][1]])
             and not any(_inside(left.axes[i]) for i in batch_l)
             and not any(_inside(right.axes[i]) for i in batch_r)
             and all(
@@ -370,8 +388,6 @@ class Pieces:
 
     def _large_enough(self, left: Value, right: Value, over: tuple[int, int]) -> bool:
         """Whether the device's product units take pieces of these sizes."""
-        if self.target.least == 1:
-            return True
         sizes = [min(self.cuts(left.axes[over[0]]))]
         for value, i in zip((left, right), over):
             free = [a for k, a in enumerate(value.axes) if _inside(a) and k != i]
@@ -400,7 +416,12 @@ class Pieces:
         along = [int(v.axes[i].place) for v, i in zip((left, right), over)]
         dims_inside = along[::-1] if swapped else along
 
+        narrowed = NARROWED.get(getattr(precision, "name", ""))
+        precision = None if narrowed else self.target.precision(precision)
+
         def multiply(a: jax.Array, b: jax.Array) -> jax.Array:
+            if narrowed:
+                a, b = a.astype(narrowed), b.astype(narrowed)
             if swapped:
                 a, b = b, a
             return _matrix_product(a, b, dims_inside, precision, dtype)
@@ -455,7 +476,7 @@ class Pieces:
         return self.reduce(
             value,
             list(over),
-            lambda x, place: jnp.sum(x, axis=place, keepdims=True),
+            lambda x, place: jnp.sum(x, axis=place, keepdims=True, dtype=x.dtype),
             jnp.add,
             0,
             lambda x, n: x * jnp.asarray(n, x.dtype),
@@ -474,11 +495,12 @@ class Pieces:
             if axis.place == Place.SAME:
                 value = value._replace(axes=_with(value.axes, i, size=size))
                 continue
-            if _inside(axis):
-                value = self.listed(value, i) if axis.kind != Kind.WIDE or stride > 1 else value
+            if _inside(axis) and (axis.kind != Kind.WIDE or stride > 1 or size == 1):
+                value = self.listed(value, i)
             if value.axes[i].place == Place.LISTED:
                 taken = np.take(value.pieces, range(start, stop, stride), axis=i)
-                value = Value(_with(value.axes, i, size=size), value.dtype, taken)
+                left = placed(size, Place.LISTED, axis.kind)
+                value = Value((*value.axes[:i], left, *value.axes[i + 1 :]), value.dtype, taken)
             else:
                 value = self._cut(value, i, start, stop)
         return value
@@ -506,41 +528,45 @@ class Pieces:
 
     def concatenate(self, values: Sequence[Value], i: int) -> Value:
         """`lax.concatenate`."""
+        if len(values) == 1:
+            return values[0]
         size = sum(v.axes[i].size for v in values)
-        spread = [self._full(v, i) for v in values]
-        axes = self._common([v._replace(axes=_with(v.axes, i, size=size)) for v in spread])
-        spread = [self.arranged(v, _with(axes, i, size=v.axes[i].size)) for v in spread]
+        axes = self._common([v._replace(axes=_with(v.axes, i, size=size)) for v in values])
+        if not _inside(axes[i]):
+            axes = _with(axes, i, place=Place.LISTED)
+            values = [self._full(v, i) for v in values]
+        own = [_with(axes, i, size=v.axes[i].size) for v in values]
+        spread = [self._whole(self.arranged(v, like), like) for v, like in zip(values, own)]
+        counts = np.broadcast_shapes(*(_one(v.pieces.shape, i) for v in spread))
+        lengths = [v.pieces.shape[i] for v in spread]
+        grids = [
+            np.broadcast_to(v.pieces, (*counts[:i], k, *counts[i + 1 :]))
+            for v, k in zip(spread, lengths)
+        ]
+        pieces = np.concatenate(grids, axis=i)
         if axes[i].place == Place.LISTED:
-            counts = np.broadcast_shapes(*(_one(v.pieces.shape, i) for v in spread))
-            parts = [
-                np.broadcast_to(v.pieces, (*counts[:i], v.pieces.shape[i], *counts[i + 1 :]))
-                for v in spread
-            ]
-            return Value(axes, spread[0].dtype, np.concatenate(parts, axis=i))
-        cuts = tuple(c for v in spread for c in self.cuts(v.axes[i]))
-        if cuts == self.cuts(axes[i]):
-            counts = np.broadcast_shapes(*(_one(v.pieces.shape, i) for v in spread))
-            parts = [
-                np.broadcast_to(v.pieces, (*counts[:i], v.pieces.shape[i], *counts[i + 1 :]))
-                for v in spread
-            ]
-            return Value(axes, spread[0].dtype, np.concatenate(parts, axis=i))
-        if len(self.cuts(axes[i])) > 1 or sum(cuts) > size:
+            return Value(axes, spread[0].dtype, pieces)
+        cuts = [self.cuts(like[i]) for like in own]
+        full = all(sum(cut) == like[i].size for cut, like in zip(cuts[:-1], own))
+        if full and sum(cuts, ()) == self.cuts(axes[i]):
+            return Value(axes, spread[0].dtype, pieces)
+        if not full or self.cuts(axes[i]) != (size,) or sum(cuts[-1]) != own[-1][i].size:
             raise NotImplementedError(
                 f"{self.target.name}: concatenate to {size}: a kernel joins vectors only where its "
                 "pieces end"
             )
-        counts = np.broadcast_shapes(*(v.pieces.shape for v in spread))
-        grids = [np.broadcast_to(v.pieces, counts) for v in spread]
-        pieces = np.empty(counts, object)
-        place = int(axes[i].place)
+        whole = np.empty(counts, object)
         for at in np.ndindex(*counts):
-            parts = [grid[at] for grid in grids]
-            pieces[at] = self.later(lambda *xs: _stacked(xs, place, 0), parts, True)
-        return Value(axes, spread[0].dtype, pieces)
+            parts = pieces[(*at[:i], slice(None), *at[i + 1 :])]
+
+            def together(*xs: jax.Array) -> jax.Array:
+                return _stacked(xs, int(axes[i].place), 0)
+
+            whole[at] = self.later(together, list(parts), True)
+        return Value(axes, spread[0].dtype, whole)
 
     def _full(self, value: Value, i: int) -> Value:
-        """`value` with axis i in its pieces or listed."""
+        """`value` with axis i listed if it was SAME."""
         axis = value.axes[i]
         if axis.place != Place.SAME:
             return value
@@ -548,52 +574,64 @@ class Pieces:
         return Value(_with(value.axes, i, place=Place.LISTED), value.dtype, pieces)
 
     def pad(self, value: Value, fill: Value, config: Sequence[tuple[int, int, int]]) -> Value:
-        """`lax.pad`, without negative or interior padding."""
+        """`lax.pad`."""
+
+        def some(size: int) -> list[Value]:
+            shape = (*value.shape[:i], size, *value.shape[i + 1 :])
+            return [self.broadcast(fill, shape, ())] if size > 0 else []
+
         for i, (low, high, interior) in enumerate(config):
-            if low < 0 or high < 0 or interior:
-                raise NotImplementedError(
-                    f"{self.target.name}: pad by {(low, high, interior)}: a kernel only appends"
-                )
-            if not low and not high:
-                continue
-            value = self._full(value, i)
-            ends = [[self._filled(fill, value, i, size)] if size else [] for size in (low, high)]
-            value = self.concatenate([*ends[0], value, *ends[1]], i)
+            if interior:
+                entries = self._entries(value, i)
+                apart = [part for entry in entries for part in (*some(interior), entry)]
+                value = self.concatenate(apart[1:], i)
+            if low < 0 or high < 0:
+                value = self._part(value, i, max(0, -low), value.shape[i] + min(0, high))
+            if low > 0 or high > 0:
+                value = self.concatenate([*some(low), value, *some(high)], i)
         return value
 
-    def _filled(self, fill: Value, like: Value, i: int, size: int) -> Value:
-        """As `like`, but `size` long along axis i and `fill` everywhere."""
-        shape = tuple(size if k == i else s for k, s in enumerate(like.shape))
-        axis = like.axes[i]
-        constant = self.broadcast(fill, shape, ())
-        if axis.place == Place.LISTED:
-            return self._full(constant, i)
-        cuts = self.cuts(axis._replace(size=shape[i]))
-        pieces = np.empty([len(cuts) if k == i else 1 for k in range(len(shape))], object)
-        number = constant.pieces.reshape(-1)[0]
+    def _part(self, value: Value, i: int, start: int, stop: int) -> Value:
+        """Entries start to stop of axis i."""
+        starts = [start if k == i else 0 for k in range(len(value.axes))]
+        stops = [stop if k == i else size for k, size in enumerate(value.shape)]
+        return self.slice(value, starts, stops, None)
 
-        def filled(cut: int) -> jax.Array:
-            lengths = (cut, 1) if axis.place == Place.FIRST else (1, cut)
-            return jnp.full(lengths, number(), fill.dtype)
+    def split(self, value: Value, sizes: Sequence[int], i: int) -> list[Value]:
+        """`lax.split` along axis i."""
+        stops = list(itertools.accumulate(sizes))
+        return [self._part(value, i, stop - size, stop) for size, stop in zip(sizes, stops)]
 
-        for k, cut in enumerate(cuts):
-            pieces.reshape(-1)[k] = Piece(partial(filled, cut))
-        axes = _with(constant.axes, i, place=axis.place, kind=axis.kind)
-        return Value(axes, fill.dtype, pieces)
+    def _entries(self, value: Value, i: int) -> list[Value]:
+        """Every entry of axis i, with size 1 along it."""
+        value = self.listed(value, i) if _inside(value.axes[i]) else value
+        return self.split(value, [1] * value.shape[i], i)
+
+    def stack(self, values: Sequence[Value], i: int) -> Value:
+        """`lax.stack` along a new axis i."""
+        shape = values[0].shape
+        return self.concatenate([self.reshape(v, (*shape[:i], 1, *shape[i:])) for v in values], i)
+
+    def unstack(self, value: Value, i: int) -> list[Value]:
+        """`lax.unstack` of axis i."""
+        return [self.reshape(v, _without(value.shape, i)) for v in self._entries(value, i)]
 
     def iota(self, dtype: Any, shape: tuple[int, ...], i: int) -> Value:
         """`lax.iota` along axis i."""
-        axis = Axis(shape[i], Place.SECOND)
-        cuts = self.cuts(axis)
-        pieces = np.empty([len(cuts) if k == i else 1 for k in range(len(shape))], object)
+        if shape[i] == 1:
+            return self.broadcast(self.constant(np.zeros((), dtype)), shape, ())
+        axes = tuple(placed(s, Place.SECOND if k == i else Place.SAME) for k, s in enumerate(shape))
+        cuts = self.cuts(axes[i])
+        pieces = np.empty(len(cuts), object)
 
         def counted(start: int, length: int) -> jax.Array:
-            return jax.lax.broadcasted_iota(dtype, (1, length), 1) + jnp.asarray(start, dtype)
+            at = jax.lax.broadcasted_iota(jnp.int32, (1, length), 1) + jnp.int32(start)
+            return at.astype(dtype)
 
         for k, (start, cut) in enumerate(zip(itertools.accumulate((0, *cuts)), cuts)):
-            pieces.reshape(-1)[k] = Piece(partial(counted, start, cut))
-        axes = tuple(axis if k == i else Axis(s, Place.SAME) for k, s in enumerate(shape))
-        return Value(axes, jnp.dtype(dtype), pieces)
+            pieces[k] = Piece(partial(counted, start, cut))
+        counts = [len(cuts) if k == i else 1 for k in range(len(shape))]
+        return Value(axes, jnp.dtype(dtype), pieces.reshape(counts))
 
 
 def _second(function: Callable[[Any, int], Any], argument: int) -> Callable[[Any], Any]:
@@ -616,28 +654,37 @@ def _one(shape: tuple[int, ...], i: int) -> tuple[int, ...]:
     return (*shape[:i], 1, *shape[i + 1 :])
 
 
+def _without(shape: tuple[int, ...], i: int) -> tuple[int, ...]:
+    return (*shape[:i], *shape[i + 1 :])
+
+
 def _with(axes: Sequence[Axis], i: int, **changes: Any) -> tuple[Axis, ...]:
     return tuple(axis._replace(**changes) if k == i else axis for k, axis in enumerate(axes))
 
 
+def _through_numbers(change: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
+    """`change(x)`; of flags by way of numbers, for devices do not move flags about."""
+    if jnp.result_type(x) != jnp.bool_:
+        return change(x)
+    return change(jnp.asarray(x).astype(jnp.int32)) != 0
+
+
+def _repeated(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    if np.shape(x) == shape:
+        return x
+    return _through_numbers(lambda x: jnp.broadcast_to(x, shape), x)
+
+
 def _met(xs: Sequence[jax.Array]) -> list[jax.Array]:
-    """Matrices; flags among them have the shape of all, for devices do not repeat flags."""
+    """Matrices; flags among them have the shape of all."""
     shape = np.broadcast_shapes(*(np.shape(x) for x in xs))
-
-    def one(x: jax.Array) -> jax.Array:
-        if jnp.result_type(x) != jnp.bool_ or np.shape(x) == shape or not np.ndim(x):
-            return x
-        return jnp.broadcast_to(x.astype(jnp.int32), shape) != 0
-
-    return [one(x) for x in xs]
+    return [
+        _repeated(x, shape) if jnp.result_type(x) == jnp.bool_ and np.ndim(x) else x for x in xs
+    ]
 
 
 def _transposed(x: jax.Array) -> jax.Array:
-    if np.ndim(x) < 2:
-        return x
-    if x.dtype == jnp.bool_:
-        return x.astype(jnp.int32).T != 0
-    return x.T
+    return _through_numbers(jnp.transpose, x) if np.ndim(x) else x
 
 
 def _chained(between: Callable[[Any, Any], Any], xs: Sequence[Any]) -> Any:
@@ -647,19 +694,18 @@ def _chained(between: Callable[[Any, Any], Any], xs: Sequence[Any]) -> Any:
     return total
 
 
-def _stacked(xs: Sequence[Any], place: int, missing: int) -> jax.Array:
-    """Matrices, or numbers, side by side along one axis, with zeros at the end."""
-    matrices = [x if np.ndim(x) else jnp.full((1, 1), x) for x in xs]
-    length = max(x.shape[1 - place] for x in matrices)
-    shape = [length, length]
-    parts = []
-    for x in matrices:
-        shape[place] = x.shape[place]
-        parts.append(jnp.broadcast_to(x, shape))
+def _stacked(xs: Sequence[jax.Array], place: int, missing: int) -> jax.Array:
+    """Matrices side by side along one axis, with zeros at the end."""
+    dtype = jnp.result_type(xs[0])
+    parts = [jnp.asarray(x if np.ndim(x) else jnp.full((1, 1), x)) for x in xs]
+    if dtype == jnp.bool_:
+        parts = [x.astype(jnp.int32) for x in parts]
     if missing:
+        shape = list(parts[0].shape)
         shape[place] = missing
         parts.append(jnp.zeros(shape, parts[0].dtype))
-    return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=place)
+    stacked = parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=place)
+    return stacked != 0 if dtype == jnp.bool_ else stacked
 
 
 NARROWED = {"BF16_BF16_F32": jnp.bfloat16, "F16_F16_F32": jnp.float16}
@@ -668,9 +714,12 @@ NARROWED = {"BF16_BF16_F32": jnp.bfloat16, "F16_F16_F32": jnp.float16}
 def _matrix_product(
     a: jax.Array, b: jax.Array, along: Sequence[int], precision: Any, dtype: Any
 ) -> jax.Array:
-    """The product of two matrices over the axes `along`."""
-    narrowed = NARROWED.get(getattr(precision, "name", ""))
-    if narrowed is not None:
-        a, b, precision = a.astype(narrowed), b.astype(narrowed), None
+    """The product of two matrices over the axes `along`, added up in float32 at least."""
+    common = jnp.promote_types(a.dtype, b.dtype)
+    a, b = a.astype(common), b.astype(common)
+    if common.itemsize < 4:
+        precision = None  # their products are exact
     dims = (((along[0],), (along[1],)), ((), ()))
-    return jax.lax.dot_general(a, b, dims, precision=precision, preferred_element_type=dtype)
+    wide = jnp.promote_types(dtype, jnp.float32)
+    product = jax.lax.dot_general(a, b, dims, precision=precision, preferred_element_type=wide)
+    return product.astype(dtype)

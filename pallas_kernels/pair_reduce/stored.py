@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pallas_kernels.pair_reduce.pieces import Axis, Kind, Piece, Pieces, Place, Value
+from pallas_kernels.pair_reduce.pieces import Axis, Kind, Piece, Pieces, Place, Value, placed
 
 Side = Literal["row", "col", "all"]
 KINDS = {"row": Kind.ROW, "col": Kind.COL, "all": Kind.WIDE}
@@ -40,35 +40,33 @@ class Stored(NamedTuple):
 
     @property
     def kernel_dtype(self) -> Any:
-        return jnp.dtype("int32") if self.dtype == jnp.bool_ else self.dtype
+        if jnp.dtype(self.dtype).name not in self.pieces.target.lacks:
+            return self.dtype
+        return jnp.dtype("int32" if self.dtype == jnp.bool_ else "float32")
+
+    @property
+    def _length(self) -> int:
+        """The first axis of what a page holds."""
+        return self.block if self.side != "all" else (*self.shape, 1)[0]
 
     @property
     def _inner(self) -> tuple[int, ...]:
-        """What an example has; of "all", all but a first axis."""
-        if self.side != "all":
-            return self.shape[1:]
-        return self.shape[1:] if len(self.shape) > 1 else ()
-
-    @property
-    def page(self) -> tuple[int, ...]:
-        """The shape of a page."""
-        first, last = self._cuts
-        if not self._inner:
-            return (1, sum(last))
-        return (math.prod(self._inner[:-1]), sum(first), sum(last))
+        """What there is of each of these."""
+        return self.shape[1:]
 
     @property
     def _cuts(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The lengths in which the two axes of a page's matrices are cut."""
-        length = self.block if self.side != "all" else (self.shape[0] if self.shape else 1)
-        first = self.pieces.cuts(Axis(length, Place.FIRST, KINDS[self.side]))
-        if not self.shape:
-            return (1,), (1,)
+        first = self.pieces.cuts(Axis(self._length, Place.FIRST, KINDS[self.side]))
         if not self._inner:
             return (1,), first
-        return first, (1,) if self._inner[-1] == 1 else self.pieces.cuts(
-            Axis(self._inner[-1], Place.SECOND)
-        )
+        return first, self.pieces.cuts(Axis(self._inner[-1], Place.SECOND))
+
+    @property
+    def page(self) -> tuple[int, ...]:
+        """The shape of a page."""
+        first, last = map(sum, self._cuts)
+        return (math.prod(self._inner[:-1]), first, last) if self._inner else (first, last)
 
     @property
     def page_bytes(self) -> int:
@@ -76,30 +74,26 @@ class Stored(NamedTuple):
 
     def paged(self, x: jax.Array) -> jax.Array:
         """The array as pages (blocks, *page); copies of the last row fill up the last of them."""
-        x = x.astype(self.kernel_dtype)
-        length = self.shape[0] if self.shape else 1
-        if self.side != "all":
-            length = self.block
-            missing = self.blocks * self.block - len(x)
-            if missing:
-                x = jnp.concatenate([x, jnp.broadcast_to(x[-1:], (missing, *x.shape[1:]))])
+        x = jnp.atleast_1d(x).astype(self.kernel_dtype)
+        missing = self.blocks * self._length - len(x)
+        if missing:
+            x = jnp.concatenate([x, jnp.broadcast_to(x[-1:], (missing, *x.shape[1:]))])
         if not self._inner:
-            pages = x.reshape(self.blocks, 1, length)
+            pages = x.reshape(self.blocks, 1, self._length)
         else:
-            pages = x.reshape(self.blocks, length, math.prod(self._inner[:-1]), self._inner[-1])
-            pages = pages.swapaxes(1, 2)
+            *outer, last = self._inner
+            pages = x.reshape(self.blocks, self._length, math.prod(outer), last).swapaxes(1, 2)
         beyond = [(0, want - has) for want, has in zip((self.blocks, *self.page), pages.shape)]
         return jnp.pad(pages, beyond) if any(after for _, after in beyond) else pages
 
     def whole(self, pages: jax.Array) -> jax.Array:
         """The array of these pages; the reverse of `paged`."""
-        length = self.block if self.side != "all" else (self.shape[0] if self.shape else 1)
         if not self._inner:
-            x = pages[..., :length].reshape(-1)
+            x = pages[..., : self._length].reshape(-1)
         else:
-            x = pages[..., :length, : self._inner[-1]].swapaxes(1, 2).reshape(-1, *self._inner)
-        size = self.shape[0] if self.shape else 1
-        return x[:size].reshape(self.shape)
+            x = pages[..., : self._length, : self._inner[-1]].swapaxes(1, 2)
+            x = x.reshape(-1, *self._inner)
+        return x[: (*self.shape, 1)[0]].reshape(self.shape)
 
     def read(self, page: Any, keep: bool = True) -> Value:
         """A page as the tile sees it.
@@ -110,14 +104,13 @@ class Stored(NamedTuple):
         """
         axes, parts = self._parts()
         pieces = np.empty(len(parts), object)
-        turned = self._turned
 
         def load(index: Any) -> jax.Array:
             x = page[index]
-            x = x.T if turned else x
+            x = x.T if self._turned else x
             return x != 0 if self.dtype == jnp.bool_ else x
 
-        for i, index in enumerate(parts):
+        for i, (index, _) in enumerate(parts):
             pieces[i] = Piece(partial(load, index), keep)
         counts = self._counts(axes)
         return Value(axes, jnp.dtype(self.dtype), pieces.reshape(counts))
@@ -126,56 +119,46 @@ class Stored(NamedTuple):
         """Store a value of the tile's program as a page."""
         axes, parts = self._parts()
         value = self.pieces.arranged(value, axes)
-        for i, axis in enumerate(axes):
-            if axis.place == Place.LISTED and value.axes[i].place == Place.SAME:
-                value = value._replace(pieces=np.repeat(value.pieces, axis.size, axis=i))
         grid = np.broadcast_to(value.pieces, self._counts(axes)).reshape(-1)
-        for index, piece in zip(parts, grid):
-            x = piece()
-            shape = np.shape(jax.eval_shape(lambda index=index: page[index]))
-            x = jnp.asarray(x)
-            if x.ndim == 2 and self._turned:
-                x = x.T
-            page[index] = jnp.broadcast_to(x, shape).astype(self.kernel_dtype)
+        for (index, shape), piece in zip(parts, grid):
+            x = jnp.asarray(piece()).astype(self.kernel_dtype)
+            page[index] = jnp.broadcast_to(x.T if self._turned else x, shape)
 
     @property
     def _turned(self) -> bool:
         """Whether a page lies across the tile: one number for each row."""
         return self.side == "row" and not self._inner
 
-    def _parts(self) -> tuple[tuple[Axis, ...], list[Any]]:
-        """The axes of a page as a Value, and where in the page each piece lies."""
-        everything = slice(None)
-        kind = KINDS[self.side]
-        if not self.shape:
-            return (), [(everything, everything)]
-        length = self.shape[0] if self.side == "all" else self.block
-        first, last = (_ranges(cut) for cut in self._cuts)
+    def _parts(self) -> tuple[tuple[Axis, ...], list[tuple[Any, tuple[int, int]]]]:
+        """The axes of a page as a Value, and where in the page each piece lies, and its shape."""
+        length, kind = self._length, KINDS[self.side]
+        first, second = (_ranges(cut) for cut in self._cuts)
         if not self._inner:
             place = Place.FIRST if self._turned else Place.SECOND
-            return (Axis(length, place, kind),), [(everything, part) for part in last]
-        axes = [Axis(size, Place.LISTED) for size in self.shape]
-        axes[0] = Axis(length, Place.FIRST, kind)
-        axes[-1] = Axis(self.shape[-1], Place.SAME if self.shape[-1] == 1 else Place.SECOND)
-        parts = [
-            (k, one, other)
-            for one in first
-            for k in range(math.prod(self._inner[:-1]))
-            for other in last
+            axes = [placed(length, place, kind)] if self.shape else []
+            return tuple(axes), [((a, b), (n, m)) for a, n in first for b, m in second]
+        *outer, last = self._inner
+        axes = [
+            placed(length, Place.FIRST, kind),
+            *(placed(size, Place.LISTED) for size in outer),
+            placed(last, Place.SECOND),
         ]
-        return tuple(axes), parts
+        return tuple(axes), [
+            ((k, a, b), (n, m))
+            for a, n in first
+            for k in range(math.prod(outer))
+            for b, m in second
+        ]
 
     def _counts(self, axes: Sequence[Axis]) -> list[int]:
-        return [
-            axis.size
-            if axis.place == Place.LISTED
-            else (1 if axis.place == Place.SAME else len(self.pieces.cuts(axis)))
-            for axis in axes
-        ]
+        """How many pieces there are along each axis."""
+        of = {Place.LISTED: lambda axis: axis.size, Place.SAME: lambda axis: 1}
+        return [of.get(axis.place, lambda axis: len(self.pieces.cuts(axis)))(axis) for axis in axes]
 
 
-def _ranges(widths: Sequence[int]) -> list[slice]:
-    edges = np.cumsum([0, *widths])
+def _ranges(widths: Sequence[int]) -> list[tuple[slice, int]]:
+    """Where parts of these lengths lie one after another, and the lengths."""
     if len(widths) == 1:
-        return [slice(None)]
-    return [slice(int(a), int(b)) for a, b in zip(edges, edges[1:])]
+        return [(slice(None), widths[0])]
+    edges = np.cumsum([0, *widths])
+    return [(slice(int(end) - width, int(end)), width) for end, width in zip(edges[1:], widths)]
