@@ -85,6 +85,7 @@ def compiled(loss, name, comm=None, dtype=jnp.float32, count=None, each=EACH, **
     x = jax.ShapeDtypeStruct((each * mesh.size, D), dtype, sharding=split)
     scale = jax.ShapeDtypeStruct((), jnp.float32, sharding=whole)
     with jax.set_mesh(mesh):
+        options = {"blocks": (512, 512), **options}
         step = jax.value_and_grad(partial(loss, impl="pallas_tpu", comm=comm, **options), (0, 1, 2))
         jitted = jax.jit(step, out_shardings=(whole, (split, split, whole)))
         return jitted.lower(x, x, scale).compile()
@@ -126,12 +127,16 @@ def test_every_objective_fits_the_memory_of_a_core(name, chip, dim):
     sizes = program.memory_analysis()
     inputs = sizes.argument_size_in_bytes + sizes.output_size_in_bytes
     assert "pair_reduce" in program.as_text()
-    assert temporary(program) <= inputs + 16 * MIB  # tokens are laid out anew
+    # Tokens are laid out anew, in words of 128 numbers; two calls have a gradient each of one side.
+    more = {"filip": 3, "queue": 1}.get(name, 0) * inputs
+    assert temporary(program) <= more + 8 * MIB
 
 
-def test_a_tile_that_is_too_large_is_refused_by_the_compiler():
+def test_a_tile_that_is_too_large_is_refused_by_the_compiler(monkeypatch):
+    """It may take 8 MiB here: so what does compile, keeps to its limit."""
+    monkeypatch.setattr(pallas_tpu, "vmem", lambda: 8 * MIB)
     with pytest.raises(Exception, match="(?i)vmem"):
-        compiled(clip, "v5e:2x2", count=1, each=8192, blocks=(8192, 4096))
+        compiled(clip, "v5e:2x2", count=1, blocks=(1024, 1024))
 
 
 @pytest.mark.parametrize("loss, products", [(clip, 4), (siglip, 3)])
@@ -143,7 +148,7 @@ def test_one_chip_holds_nothing_but_inputs_and_gradients(loss, products):
 
 # Links
 
-SENT = re.compile(r"= \((\w+)\[([\d,]*)\][^)]*\) collective-permute-start\(")
+SENT = re.compile(r"= \((\w+)\[([\d,]*)\].* collective-permute-start\(")
 BYTES = {"f32": 4, "bf16": 2, "s32": 4, "pred": 1}
 
 
@@ -182,7 +187,8 @@ def test_a_fused_ring_carries_as_much_in_the_kernel_itself():
     x = jax.ShapeDtypeStruct((EACH * 16, D), jnp.float32)
     with jax.set_mesh(mesh):
         step = jax.value_and_grad(partial(clip, comm="fused", blocks=(512, 512)), (0, 1))
-        program = str(jax.make_jaxpr(step)(x, x, jnp.float32(1)))
+        scale = jax.ShapeDtypeStruct((), jnp.float32)
+        program = str(jax.make_jaxpr(step)(x, x, scale))
     estimates = [int(n) for n in re.findall(r"remote_bytes_transferred=(\d+)", program)]
     block, line = EACH * D * 4, EACH * 4
     assert sorted(estimates) == [
