@@ -290,6 +290,13 @@ def bench(ctx: click.Context) -> None:
     "--dim", type=click.IntRange(1), metavar="D", help="Width of the embeddings.  [default: 512]"
 )
 @click.option(
+    "--dtype",
+    default="float32",
+    show_default=True,
+    type=click.Choice(["float32", "bfloat16"]),
+    help="Of the embeddings; statistics and parameters are float32.",
+)
+@click.option(
     "--spec",
     "spec_name",
     metavar="NAME",
@@ -328,10 +335,16 @@ def bench(ctx: click.Context) -> None:
     metavar="FILE",
     help="That file.  [default: engine.json in $MMCL_CACHE or ~/.cache/mmcl]",
 )
+@click.option(
+    "--roofline",
+    metavar="KIND",
+    help="Measure nothing; what a device of this kind takes at least, by its data sheet.",
+)
 @debug_option
 def loss(
     batch: int | None,
     dim: int | None,
+    dtype: str,
     spec_name: str | None,
     cases: Sequence[str],
     impls: Sequence[str],
@@ -339,10 +352,11 @@ def loss(
     as_json: bool,
     autotune: bool,
     engine: Path | None,
+    roofline: str | None,
     debug: bool,
 ) -> None:
     """Measure the losses: value and gradients to both embeddings and to the
-    loss's own parameters, in float32, each in a process of its own.
+    loss's own parameters, each in a process of its own.
 
     \b
     CPU s     processor time of all threads: steady on a busy machine
@@ -372,28 +386,47 @@ def loss(
             if impls:
                 raise InputError("--impl: --autotune tries all that run here; leave it out.")
             names = losses.chosen(_listed(cases))
-            return _autotune(names, batch, dim, repeats, engine, as_json)
+            return _autotune(names, batch, dim, dtype, repeats, engine, as_json)
         if engine is not None:
             raise InputError("--engine: is the file of --autotune, which is missing.")
+        if roofline is not None:
+            return _roofline(losses.chosen(_listed(cases)), batch, dim, dtype, roofline, as_json)
         pairs = losses.plan(_listed(cases), _listed(impls), _note)
         rows = []
         with Console(stderr=True).status("") as status:
             for number, (name, impl) in enumerate(pairs, 1):
                 status.update(f"{name} {impl} ({number} of {len(pairs)})")
-                rows.append(losses.row(name, impl, batch, dim, repeats, _note))
+                rows.append(losses.row(name, impl, batch, dim, dtype, repeats, _note))
         if as_json:
             click.echo(json.dumps([row._asdict() for row in rows], indent=2))
         else:
-            click.echo(f"batch {batch:,} × {dim}, float32, forward and backward")
+            click.echo(f"batch {batch:,} × {dim}, {dtype}, forward and backward")
             _console().print(losses.table(rows))
             for line in losses.comparisons(rows):
                 click.echo(line)
+
+
+def _roofline(
+    names: Sequence[str], batch: int, dim: int, dtype: str, kind: str, as_json: bool
+) -> None:
+    """Show what these losses take at least on a device of a kind."""
+    from mmcl.bench import roofline
+
+    roofline.chip(kind)
+    rows = roofline.rows(names, batch, dim, dtype, kind, _note)
+    if as_json:
+        click.echo(json.dumps([row._asdict() for row in rows], indent=2))
+        return
+    click.echo(f"batch {batch:,} × {dim}, {dtype}, forward and backward, on one {kind}")
+    click.echo("An estimate from its data sheet, not a measurement: products in bfloat16.")
+    _console().print(roofline.table(rows))
 
 
 def _autotune(
     names: Sequence[str],
     batch: int,
     dim: int,
+    dtype: str,
     repeats: int,
     engine: Path | None,
     as_json: bool,
@@ -407,13 +440,13 @@ def _autotune(
     with Console(stderr=True).status("") as status:
         for number, name in enumerate(names, 1):
             status.update(f"{name} ({number} of {len(names)})")
-            tried += tuning.rows(name, batch, dim, repeats, file, _note)
+            tried += tuning.rows(name, batch, dim, dtype, repeats, file, _note)
     kind = tuning.device_kind()
     if as_json:
         listed = [row._asdict() for row in tried]
         click.echo(json.dumps({"device": kind, "engine": str(file), "tried": listed}, indent=2))
         return
-    click.echo(f"batch {batch:,} × {dim}, float32, forward and backward, on {kind}")
+    click.echo(f"batch {batch:,} × {dim}, {dtype}, forward and backward, on {kind}")
     _console().print(tuning.table(tried))
     if any(row.chosen for row in tried):
         words = shlex.join(["--engine", str(file)])

@@ -21,6 +21,7 @@ class Row(NamedTuple):
     case: str
     batch: int
     dim: int
+    dtype: str
     call: str
     impl: str
     comm: str | None  # how devices meet; None on one
@@ -50,7 +51,13 @@ def device_kind() -> str:
 
 
 def rows(
-    name: str, batch: int, dim: int, repeats: int, file: Path, note: Callable[[str], None]
+    name: str,
+    batch: int,
+    dim: int,
+    dtype: str,
+    repeats: int,
+    file: Path,
+    note: Callable[[str], None],
 ) -> list[Row]:
     """Tune the loss called `name` on the devices of this machine, and add what is best to the file.
 
@@ -70,7 +77,7 @@ def rows(
             note(f"{name} {how}: {reason(trial.error)}")
 
     try:
-        case = cases.build(name, batch, dim)
+        case = cases.build(name, batch, dim, dtype)
         with jax.set_mesh(data_mesh()):
             tuned = autotune(case.function, case.args, repeats=repeats, tried=tried)
     except Exception as error:  # whatever it is, the other losses are tuned
@@ -85,6 +92,7 @@ def rows(
             name,
             batch,
             dim,
+            dtype,
             trial.call,
             trial.choice.impl,
             trial.choice.comm,

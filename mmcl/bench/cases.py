@@ -44,7 +44,19 @@ def default() -> list[str]:
     return [name for name in offered() if name not in same]
 
 
-def build(name: str, batch: int, dim: int) -> Case:
+def shapes(name: str, batch: int, dim: int, dtype: str = "float32") -> Case:
+    """As `build`, with shapes in place of arrays."""
+    made: list[Case] = []
+
+    def make() -> Any:
+        made.append(build(name, batch, dim, dtype))
+        return made[0].args, made[0].unit
+
+    args, unit = jax.eval_shape(make)
+    return Case(made[0].function, args, unit)
+
+
+def build(name: str, batch: int, dim: int, dtype: str = "float32") -> Case:
     """The loss called `name`, its gradients to both embeddings and to its own parameters.
 
     The batch has every record whole, unit embeddings of independent random directions, four records
@@ -55,6 +67,7 @@ def build(name: str, batch: int, dim: int) -> Case:
     Args:
         batch: B, records.
         dim: D, width of the pooled embeddings; tokens are 8 to a record and at most 64 wide.
+        dtype: of embeddings and tokens; parameters are float32.
     """
     objective = _objective(name, batch, dim)
     modalities = sorted({m for pair in getattr(objective, "pairs", ()) for m in pair})
@@ -63,14 +76,14 @@ def build(name: str, batch: int, dim: int) -> Case:
 
     vectors: dict[tuple[str, str], Any] = {}
     for modality in modalities:
-        vectors[modality, "z"] = jax.ShapeDtypeStruct((batch, dim), jnp.float32)
+        vectors[modality, "z"] = jax.ShapeDtypeStruct((batch, dim), dtype)
         shape = (batch, TOKENS, min(dim, TOKEN_DIM))
-        vectors[modality, "tokens"] = jax.ShapeDtypeStruct(shape, jnp.float32)
-    everything = jnp.ones((batch, TOKENS), bool)
+        vectors[modality, "tokens"] = jax.ShapeDtypeStruct(shape, dtype)
     index = jnp.arange(batch, dtype=jnp.int32)
     label = index % max(1, batch // RECORDS_OF_A_LABEL)
     data: dict[str, Any] = {
         "index": index,
+        "words": jnp.ones((batch, TOKENS), bool),  # which tokens are there: all
         "present": {modality: jnp.ones(batch, bool) for modality in modalities},
         "teacher": {
             modality: _directions(jax.random.fold_in(key, 100 + i), (batch, dim))
@@ -84,7 +97,7 @@ def build(name: str, batch: int, dim: int) -> Case:
 
     def loss(vectors: Any, params: Any, state: Any, data: Any, key: Any) -> jax.Array:
         embeddings = {
-            modality: Embedding(vectors[modality, "z"], vectors[modality, "tokens"], everything)
+            modality: Embedding(vectors[modality, "z"], vectors[modality, "tokens"], data["words"])
             for modality in modalities
         }
         result = objective(params, state, embeddings, data, key)
@@ -92,7 +105,7 @@ def build(name: str, batch: int, dim: int) -> Case:
 
     read = _read(loss, vectors, params, state, data, key)
     given = {
-        name: _directions(jax.random.fold_in(key, i), x.shape)
+        name: _directions(jax.random.fold_in(key, i), x.shape).astype(dtype)
         for i, (name, x) in enumerate(vectors.items())
         if name in read
     }
@@ -110,13 +123,15 @@ def build(name: str, batch: int, dim: int) -> Case:
     return Case(function, (given, params, state, data, key), (a, b))
 
 
-def run(name: str, impl: Implementation, batch: int, dim: int, repeats: int) -> Cost:
+def run(
+    name: str, impl: Implementation, batch: int, dim: int, repeats: int, dtype: str = "float32"
+) -> Cost:
     """Measure the loss called `name`, every call of the pair engine in it done by `impl`.
 
     Raises:
         InputError: it makes no such call, so that there is nothing to choose.
     """
-    case = build(name, batch, dim)
+    case = build(name, batch, dim, dtype)
     with choices(impl=impl) as made:
         cost = measure(case.function, case.args, unit=case.unit, repeats=repeats)
     if not made:

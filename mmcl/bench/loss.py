@@ -63,13 +63,13 @@ def plan(names: Sequence[str], impls: Sequence[str], note: Say) -> list[tuple[st
     return pairs
 
 
-def row(name: str, impl: str, batch: int, dim: int, repeats: int, note: Say) -> Row:
+def row(name: str, impl: str, batch: int, dim: int, dtype: str, repeats: int, note: Say) -> Row:
     """Measure one in its own process; where that fails, the row is empty and `note` hears why."""
     try:
-        return measured(name, impl, batch, dim, repeats)
+        return measured(name, impl, batch, dim, dtype, repeats)
     except Failed as why:
         note(f"{name} {impl}: {why}")
-        return Row(name, impl, batch, dim)
+        return Row(name, impl, batch, dim, dtype)
 
 
 def table(rows: Sequence[Row]) -> Table:

@@ -26,14 +26,16 @@ def missing() -> list[str]:
     return [name for name in ("torch", "open_clip") if importlib.util.find_spec(name) is None]
 
 
-def run(name: str, batch: int, dim: int, repeats: int) -> Cost:
-    """Measure open_clip's loss on unit embeddings, in float32 on the CPU."""
+def run(name: str, batch: int, dim: int, repeats: int, dtype: str = "float32") -> Cost:
+    """Measure open_clip's loss on unit embeddings, on the CPU."""
     torch = importlib.import_module("torch")
     counter = importlib.import_module("torch.utils.flop_counter").FlopCounterMode(display=False)
     value = loss(name)
     rng = np.random.default_rng(0)
     image, text = (
-        torch.from_numpy(z / np.linalg.norm(z, axis=1, keepdims=True)).requires_grad_()
+        torch.from_numpy(z / np.linalg.norm(z, axis=1, keepdims=True))
+        .to(getattr(torch, dtype))
+        .requires_grad_()
         for z in rng.standard_normal((2, batch, dim), dtype=np.float32)
     )
     first = [math.log(SCALE), BIAS] if LOSSES[name] == "SigLipLoss" else [math.log(SCALE)]
@@ -49,7 +51,7 @@ def run(name: str, batch: int, dim: int, repeats: int) -> Cost:
 
     a, b = image.detach(), text.detach()
     strips = a.split(max(1, STRIP // (4 * batch)))
-    room = torch.empty(len(strips[0]), batch)
+    room = torch.empty(len(strips[0]), batch, dtype=a.dtype)
 
     def multiply() -> None:
         for strip in strips:

@@ -1,6 +1,6 @@
 """One row of `mmcl bench loss`, measured in a process of its own.
 
-    python -m mmcl.bench.row CASE IMPL BATCH DIM REPEATS
+    python -m mmcl.bench.row CASE IMPL BATCH DIM DTYPE REPEATS
 
 prints the row as a line of JSON; or a traceback, as its last line why there is no row, and exits
 with 1.
@@ -27,6 +27,7 @@ class Row(NamedTuple):
     impl: str
     batch: int
     dim: int
+    dtype: str  # of the embeddings
     cpu_s: float | None = None  # of all threads
     wall_s: float | None = None
     matmul_cpu_s: float | None = None  # of one B×B×D product in the same process
@@ -39,7 +40,7 @@ class Failed(Exception):
     """There is no row, and why."""
 
 
-def measured(case: str, impl: str, batch: int, dim: int, repeats: int) -> Row:
+def measured(case: str, impl: str, batch: int, dim: int, dtype: str, repeats: int) -> Row:
     """The row, from a new process.
 
     Raises:
@@ -49,7 +50,7 @@ def measured(case: str, impl: str, batch: int, dim: int, repeats: int) -> Row:
     if free is not None and arrays * 4 * batch**2 > free:
         need = arrays * 4 * batch**2 / 2**30
         raise Failed(f"may need {need:.1f} GiB, and {free / 2**30:.1f} are free.")
-    words = [sys.executable, "-m", __name__, case, impl, *map(str, (batch, dim, repeats))]
+    words = [sys.executable, "-m", __name__, case, impl, *map(str, (batch, dim, dtype, repeats))]
     done = subprocess.run(words, capture_output=True, text=True)
     if done.returncode < 0:
         name = signal.Signals(-done.returncode).name
@@ -75,8 +76,8 @@ def _free_bytes() -> int | None:
     return next((1024 * int(x.split()[1]) for x in lines if x.startswith("MemAvailable:")), None)
 
 
-def _main(case: str, impl: str, *sizes: str) -> None:
-    batch, dim, repeats = map(int, sizes)
+def _main(case: str, impl: str, *words: str) -> None:
+    batch, dim, repeats, dtype = int(words[0]), int(words[1]), int(words[3]), words[2]
     from pallas_kernels.pair_reduce.benchmark import one_heap
 
     one_heap()
@@ -84,14 +85,15 @@ def _main(case: str, impl: str, *sizes: str) -> None:
     from pallas_kernels.pair_reduce.choices import Implementation
 
     if impl == "open_clip":
-        cost = open_clip.run(case, batch, dim, repeats)
+        cost = open_clip.run(case, batch, dim, repeats, dtype)
     else:
-        cost = cases.run(case, cast(Implementation, impl), batch, dim, repeats)
+        cost = cases.run(case, cast(Implementation, impl), batch, dim, repeats, dtype)
     row = Row(
         case,
         impl,
         batch,
         dim,
+        dtype,
         cost.cpu_s,
         cost.wall_s,
         cost.unit_cpu_s,

@@ -36,15 +36,15 @@ def choose(tile: Tile, rows: Any, cols: Any, params: Any, impl: str) -> tuple[in
     kernel = importlib.import_module(f"pallas_kernels.pair_reduce.{impl}")
     r, c = kernel.LARGEST, kernel.LARGEST
     while max(r, c) > kernel.SMALLEST and not kernel.fits(*_cut(tile, rows, cols, params, r, c)):
-        r, c = _next(r, c, kernel.LANES)
+        r, c = _next(r, c, kernel.SMALLEST, kernel.LANES)
     return min(r, n), min(c, m)
 
 
-def _next(r: int, c: int, lanes: int = SMALLEST) -> tuple[int, int]:
+def _next(r: int, c: int, smallest: int = SMALLEST, lanes: int = SMALLEST) -> tuple[int, int]:
     """The next smaller tile: rather more rows than columns, for fewer passes over the columns, but
     not fewer columns than a device computes on at once, if that can be helped.
     """
-    if r > SMALLEST and (c < r or c <= lanes):
+    if r > smallest and (c < r or c <= lanes):
         return r // 2, c
     return r, c // 2
 

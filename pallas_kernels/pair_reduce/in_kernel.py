@@ -25,8 +25,17 @@ is_finite select_n convert_element_type
 """
 # Done by the primitive itself on every piece.
 ELEMENTWISE = frozenset(_BY_ENTRY.split())
+# Of these, what devices lack, as what they have. expm1 keeps the digits of small numbers.
+INSTEAD: dict[str, Callable[..., jax.Array]] = {
+    "expm1": lambda x: jnp.tanh(0.5 * x) * (jnp.exp(x) + 1),
+}
+INSTEAD_FLAGS: dict[str, Callable[..., jax.Array]] = {
+    "max": jnp.logical_or,
+    "min": jnp.logical_and,
+    "select_n": lambda which, no, yes: (which & yes) | (~which & no),
+}
 # What changes no number.
-NOTHING = frozenset({"copy", "stop_gradient", "reshard", "pvary", "pcast"})
+NOTHING = frozenset({"copy", "stop_gradient", "optimization_barrier", "reshard", "pvary", "pcast"})
 # Programs inside the program, done in place: the parameter that holds them.
 INSIDE = {
     "jit": "jaxpr",
@@ -97,15 +106,13 @@ def operations() -> list[str]:
 
 def _elementwise(pieces: Pieces, equation: Any, values: Sequence[Value]) -> list[Value]:
     name, params, out = equation.primitive.name, equation.params, equation.outvars[0].aval
+    by_numbers = INSTEAD_FLAGS.get(name) if out.dtype == jnp.bool_ else None
 
     def make(*xs: jax.Array) -> jax.Array:
-        if all(isinstance(x, np.ndarray | np.generic) for x in xs):
-            xs = tuple(jnp.asarray(x) for x in xs)
         shape = np.broadcast_shapes(*(np.shape(x) for x in xs))
-        if len({np.shape(x) for x in xs}) > 1:
-            xs = tuple(jnp.broadcast_to(x, shape) for x in xs)
-        done = pieces.target.instead.get(name, equation.primitive.bind)
-        return done(*map(jnp.asarray, xs), **params)
+        xs = tuple(jnp.broadcast_to(x, shape) for x in xs)
+        instead = by_numbers or INSTEAD.get(name)
+        return instead(*xs) if instead else equation.primitive.bind(*xs, **params)
 
     if name == "convert_element_type":
         make = partial(_converted, dtype=out.dtype)
@@ -144,12 +151,14 @@ def _same(x: jax.Array, count: int) -> jax.Array:
 
 
 def _reduce(name: str, pieces: Pieces, value: Value, *, axes: Any, **_: Any) -> Value:
-    within, larger = {"max": (jnp.max, jnp.maximum), "min": (jnp.min, jnp.minimum)}[name]
-    between: Callable[..., jax.Array] = pieces.target.instead.get(name, larger)
-    info = jnp.finfo if jnp.issubdtype(value.dtype, jnp.floating) else jnp.iinfo
-    fill = -jnp.inf if info is jnp.finfo else info(value.dtype).min
-    if name == "min":
-        fill = jnp.inf if info is jnp.finfo else info(value.dtype).max
+    if value.dtype == jnp.bool_:
+        return _reduce_flags(name, pieces, value, axes=axes)
+    within, between = {"max": (jnp.max, jnp.maximum), "min": (jnp.min, jnp.minimum)}[name]
+    if jnp.issubdtype(value.dtype, jnp.floating):
+        least, most = -jnp.inf, jnp.inf
+    else:
+        least, most = jnp.iinfo(value.dtype).min, jnp.iinfo(value.dtype).max
+    fill = least if name == "max" else most
     return pieces.reduce(
         value, axes, lambda x, place: within(x, axis=place, keepdims=True), between, fill, _same
     )
@@ -157,8 +166,9 @@ def _reduce(name: str, pieces: Pieces, value: Value, *, axes: Any, **_: Any) -> 
 
 def _reduce_flags(name: str, pieces: Pieces, value: Value, *, axes: Any, **_: Any) -> Value:
     """Flags as numbers: devices reduce no flags."""
-    counts = pieces.elementwise(lambda x: jnp.where(x, 1.0, 0.0), (value,), jnp.dtype("float32"))
-    found = _reduce("max" if name == "or" else "min", pieces, counts, axes=axes)
+    float32 = jnp.dtype("float32")
+    numbers = pieces.elementwise(lambda x: x.astype(float32), (value,), float32)
+    found = _reduce(name, pieces, numbers, axes=axes)
     return pieces.elementwise(lambda x: x > 0.5, (found,), jnp.dtype(bool))
 
 
@@ -183,17 +193,19 @@ def _slice(
 
 
 def _split(pieces: Pieces, value: Value, *, sizes: Any, axis: int) -> list[Value]:
-    parts, start = [], 0
-    for size in sizes:
-        starts = [start if i == axis else 0 for i in range(len(value.axes))]
-        stops = [start + size if i == axis else s for i, s in enumerate(value.shape)]
-        parts.append(pieces.slice(value, starts, stops, None))
-        start += size
-    return parts
+    return pieces.split(value, sizes, axis)
 
 
 def _concatenate(pieces: Pieces, *values: Value, dimension: int) -> Value:
     return pieces.concatenate(values, dimension)
+
+
+def _stack(pieces: Pieces, *values: Value, axis: int) -> Value:
+    return pieces.stack(values, axis)
+
+
+def _unstack(pieces: Pieces, value: Value, *, axis: int) -> list[Value]:
+    return pieces.unstack(value, axis)
 
 
 def _pad(pieces: Pieces, value: Value, fill: Value, *, padding_config: Any) -> Value:
@@ -212,12 +224,14 @@ RULES: dict[str, Rule] = {
     "reduce_sum": _reduce_sum,
     "reduce_max": partial(_reduce, "max"),
     "reduce_min": partial(_reduce, "min"),
-    "reduce_and": partial(_reduce_flags, "and"),
-    "reduce_or": partial(_reduce_flags, "or"),
+    "reduce_and": partial(_reduce_flags, "min"),
+    "reduce_or": partial(_reduce_flags, "max"),
     "dot_general": _dot_general,
     "slice": _slice,
     "split": _split,
     "concatenate": _concatenate,
+    "stack": _stack,
+    "unstack": _unstack,
     "pad": _pad,
     "iota": _iota,
 }

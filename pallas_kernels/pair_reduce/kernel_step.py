@@ -10,10 +10,10 @@ from jax.experimental import pallas as pl
 from jax.extend.core import ClosedJaxpr, Literal
 
 from pallas_kernels.pair_reduce.flops import operations, transcendentals
-from pallas_kernels.pair_reduce.in_kernel import evaluate
-from pallas_kernels.pair_reduce.pieces import Axis, Kind, Piece, Pieces, Place, Value
+from pallas_kernels.pair_reduce.in_kernel import ELEMENTWISE, evaluate
+from pallas_kernels.pair_reduce.pieces import Kind, Piece, Pieces, Place, Value, placed
 from pallas_kernels.pair_reduce.stored import Side, Stored
-from pallas_kernels.pair_reduce.sweep import State, Visit, length
+from pallas_kernels.pair_reduce.sweep import State, Visit, all_of, length
 from pallas_kernels.pair_reduce.types import At
 
 
@@ -68,7 +68,7 @@ class Step(NamedTuple):
         at = [self._positions(at, axis) for axis, at in enumerate(start)]
         ends = [self.pieces.constant(e) for e in end]
         results = evaluate(self.pieces, self.program, [*given, *states, *at, *ends])
-        for i in self._read_by_others(len(given), len(states)):
+        for i in self._read_first(len(given), len(states)):
             for piece in states[i].pieces.reshape(-1):
                 piece.settle()
         self.pieces.target.barrier()
@@ -141,29 +141,40 @@ class Step(NamedTuple):
     def _positions(self, first: Any, axis: int) -> Value:
         size = self.blocks[axis]
         shape = (1, size) if axis else (size, 1)
-        piece = Piece(lambda _: first + jax.lax.broadcasted_iota(jnp.int32, shape, axis))
-        where = Axis(size, Place(axis), Kind(axis))
+        piece = Piece(lambda: first + jax.lax.broadcasted_iota(jnp.int32, shape, axis))
+        where = placed(size, Place(axis), Kind(axis))
         return Value((where,), jnp.dtype("int32"), np.array([piece], object))
 
-    def _read_by_others(self, first: int, count: int) -> list[int]:
-        """Which leaves of the state some other leaf's new value depends on.
-
-        They are read before anything is written, for a page may be written where it was read.
+    def _read_first(self, first: int, count: int) -> list[int]:
+        """Which leaves of the state are read before anything is written, for a page may be written
+        where it was read: those that another leaf's new value depends on, or their own otherwise
+        than entry by entry.
         """
         jaxpr = self.program.jaxpr
-        of: dict[Any, frozenset[int]] = {
+        nothing: frozenset[int] = frozenset()
+        depends: dict[Any, frozenset[int]] = {
             var: frozenset({i}) for i, var in enumerate(jaxpr.invars[first : first + count])
         }
-        nothing: frozenset[int] = frozenset()
+        mixes: dict[Any, frozenset[int]] = {}  # of these, those not entry by entry
         for equation in jaxpr.eqns:
-            seen = nothing.union(
-                *(of.get(v, nothing) for v in equation.invars if not isinstance(v, Literal))
+            read = [v for v in equation.invars if not isinstance(v, Literal) and depends.get(v)]
+            seen = nothing.union(*(depends[v] for v in read))
+            (shape, *_) = [getattr(var.aval, "shape", None) for var in equation.outvars]
+            by_entry = equation.primitive.name in ELEMENTWISE and all(
+                v.aval.shape == shape for v in read
             )
-            of.update({var: seen for var in equation.outvars})
-        outs = [
-            of.get(v, nothing) if not isinstance(v, Literal) else nothing for v in jaxpr.outvars
-        ]
-        return sorted({i for k, seen in enumerate(outs) for i in seen if i != k})
+            mixed = nothing.union(*(mixes[v] for v in read if v in mixes)) if by_entry else seen
+            depends.update({var: seen for var in equation.outvars})
+            mixes.update({var: mixed for var in equation.outvars})
+        outs = [None if isinstance(var, Literal) else var for var in jaxpr.outvars]
+        return sorted(
+            {
+                i
+                for k, var in enumerate(outs)
+                for i in depends.get(var, nothing)
+                if i != k or i in mixes.get(var, nothing)
+            }
+        )
 
 
 def step(
@@ -205,15 +216,11 @@ def step(
             )
         )
         at, end = At(next(given), next(given)), At(next(given), next(given))
-        masks = [
+        valid = all_of(
             (at.row < end.row)[:, None] if ragged[0] else None,
             (at.col < end.col)[None, :] if ragged[1] else None,
             None if group is None else row[1][0][:, None] == col[1][0],
-        ]
-        valid = None
-        for mask in masks:
-            if mask is not None:
-                valid = mask if valid is None else valid & mask
+        )
         if valid is not None:
             valid = jnp.broadcast_to(valid, blocks)
         after = visit(row[0], col[0], before, at, valid)

@@ -155,6 +155,8 @@ def circulate(
         block, moving, rest = carry
         coming = onward(block)
         moving, rest = meet(block, moving, rest, jnp.asarray(hops, jnp.int32))
+        # The block has come when its state leaves: so a scheduler sends it while this one computes.
+        coming, moving = jax.lax.optimization_barrier((coming, moving))
         return coming, onward(moving), rest
 
     if span > 1:

@@ -105,7 +105,8 @@ def _with_derivative(tile: Tile) -> Callable[..., Any]:
     return both
 
 
-FREE = {"broadcast_in_dim", "reshape", "squeeze", "iota", "copy"}  # take no memory of their own
+# What takes no memory of its own, for no number of it is computed.
+FREE = {"broadcast_in_dim", "reshape", "squeeze", "transpose", "iota", "copy"}
 
 
 def _peak(jaxpr: Jaxpr, size: Size) -> int:
@@ -116,15 +117,22 @@ def _peak(jaxpr: Jaxpr, size: Size) -> int:
         if not isinstance(var, Literal)
     }
     last |= {var: len(jaxpr.eqns) for var in jaxpr.outvars if not isinstance(var, Literal)}
+    for equation in reversed(jaxpr.eqns):  # what takes no memory of its own lies in its operand
+        if equation.primitive.name in FREE:
+            until = max(last.get(var, 0) for var in equation.outvars)
+            for var in equation.invars:
+                if not isinstance(var, Literal):
+                    last[var] = max(last[var], until)
     held: dict[Any, int] = {}
     most = 0
     for t, equation in enumerate(jaxpr.eqns):
         inside = max((_peak(p, size) for p in jaxprs_in_params(equation.params)), default=0)
+        most = max(most, sum(held.values()) + inside)
         for var in equation.outvars:
             free = equation.primitive.name in FREE
             aval: Any = var.aval
             held[var] = 0 if free else size(aval.shape, aval.dtype)
-        most = max(most, sum(held.values()) + inside)
+        most = max(most, sum(held.values()))
         held = {var: taken for var, taken in held.items() if last.get(var, t) > t}
     return most
 

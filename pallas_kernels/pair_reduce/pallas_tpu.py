@@ -28,7 +28,15 @@ from pallas_kernels.pair_reduce.stored import Stored
 from pallas_kernels.pair_reduce.sweep import Merge, State, Visit, length
 from pallas_kernels.pair_reduce.types import At, Tile
 
-PIECES = Pieces(Target("pallas_tpu"))
+
+def _precision(asked: Any) -> Any:
+    """A TPU multiplies bfloat16 numbers, one product by default, six for a float32 one."""
+    given = asked if isinstance(asked, tuple) else (asked,)
+    default = (None, jax.lax.Precision.DEFAULT, jax.lax.DotAlgorithmPreset.DEFAULT)
+    return None if all(one in default for one in given) else (jax.lax.Precision.HIGHEST,) * 2
+
+
+PIECES = Pieces(Target("pallas_tpu", lacks=frozenset({"bool", "float16"}), precision=_precision))
 SUBLANES = 16  # rows of a tile of 16-bit numbers in VMEM
 LARGEST, SMALLEST = 1024, SUBLANES  # rows or columns of a tile
 LANES = 128  # columns that a vector unit computes on at once

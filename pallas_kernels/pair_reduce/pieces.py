@@ -5,14 +5,13 @@ an array of a tile's program as the kernel holds it: of its axes at most two lie
 matrix, the others are listed, one matrix for each index. Tokens (r, T, D) are T matrices (r, D);
 their similarities (r, T, c, U) are T·U matrices (r, c), which is what the units of a device like.
 
-An axis along which the array is the same everywhere is not there at all: a matrix has size 1 along
-it. A piece is computed when it is asked for, so what nobody asks for costs nothing.
-
-A device may have no room for long vectors: then an axis of an example's numbers is cut into equal
-lengths, a piece is asked for one cut at a time, and whoever needs all of them asks in a loop.
+An axis along which the array is the same everywhere, as it is along every axis of size 1, is not
+there at all: a matrix has size 1 along it. A piece is computed when it is asked for, so what nobody
+asks for costs nothing.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from functools import partial
 from types import MappingProxyType
@@ -42,8 +41,13 @@ class Kind(IntEnum):
 
 class Axis(NamedTuple):
     size: int
-    place: Place
+    place: Place  # SAME where the size is 1
     kind: Kind = Kind.WIDE
+
+
+def placed(size: int, place: Place, kind: Kind = Kind.WIDE) -> Axis:
+    """An axis that lies at `place`, unless there is nothing to lie there."""
+    return Axis(size, Place.SAME if size == 1 else place, kind)
 
 
 class Target(NamedTuple):
@@ -54,23 +58,16 @@ class Target(NamedTuple):
         width: into which lengths an axis of kind WIDE and this size is cut; together they may be
             longer than it. Whatever they hold beyond it is masked.
         least: along every axis of a product there are at least as many entries, else it is made of
-            single multiplications.
-        slices: whether a matrix is cut and joined at any place.
-        most: pieces of an array at most: each is a part of the kernel's program.
-        instead: how an operation is done that the device does not have, or has otherwise.
-        barrier: called between the reads and the writes of what is accumulated.
+            single multiplications. So is a product of integers.
+        lacks: names of types that it does not read; they are stored in 32 bits.
+        precision: what its products take in place of a `precision` of `lax.dot_general`.
     """
 
     name: str
     width: Callable[[int], int] = lambda size: size
     least: int = 1
-    slices: bool = True
-    most: int = 1024
-    instead: Mapping[str, Callable[..., jax.Array]] = MappingProxyType({})
-    barrier: Callable[[], None] = lambda: None
-
-
-Cut = tuple[Any, Any]  # which cut of the FIRST and which of the SECOND axis; 0 of one that is whole
+    lacks: frozenset[str] = frozenset({"bool"})
+    precision: Callable[[Any], Any] = lambda asked: asked
 
 
 class Piece:
@@ -108,11 +105,17 @@ class Piece:
 
 
 class Value(NamedTuple):
-    """An array as a kernel holds it."""
+    """An array as a kernel holds it.
+
+    Attributes:
+        pieces: array of Piece; its length along an axis is the size if LISTED, how many cuts there
+            are if the axis is in the pieces, or 1. Each is a matrix, exactly as long as the cut
+            along an axis in it and 1 where there is none; with no axis in it, it may be a scalar.
+    """
 
     axes: tuple[Axis, ...]
     dtype: Any
-    pieces: Any  # np.ndarray of Piece; along an axis its size if LISTED, else 1
+    pieces: np.ndarray
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -135,9 +138,11 @@ class Pieces:
         piece[()] = Piece(lambda _: x)
         return Value((), jnp.result_type(x), piece)
 
-    def width(self, axis: Axis) -> int:
-        """The length of the cuts of an axis inside the pieces."""
-        return self.target.width(axis.size) if axis.kind == Kind.WIDE else axis.size
+    def cuts(self, axis: Axis) -> tuple[int, ...]:
+        """The lengths into which an axis inside the pieces is cut."""
+        if axis.kind != Kind.WIDE or axis.size == 1:
+            return (axis.size,)
+        return self.target.widths(axis.size)
 
     def cuts(self, axis: Axis) -> int:
         """How many there are."""
@@ -212,20 +217,16 @@ class Pieces:
         """A scalar, or an array with axes of size 1, as one of `shape`."""
         if not value.axes:
             return self.broadcast(value, shape, ())
-        axes = tuple(
-            axis if axis.size == size else Axis(size, Place.SAME)
-            for axis, size in zip(value.axes, shape, strict=True)
-        )
-        return value._replace(axes=axes)
+        return self.broadcast(value, shape, range(len(shape)))
 
     def _common(self, values: Sequence[Value]) -> tuple[Axis, ...]:
         """The axes of an array that several are combined to."""
         axes = []
         for there in zip(*(v.axes for v in values)):
             used = [axis for axis in there if axis.place != Place.SAME]
-            inside = [axis for axis in used if axis.place != Place.LISTED]
-            axes.append((inside or used or list(there))[0])
-        inside = [i for i, a in enumerate(axes) if a.place in (Place.FIRST, Place.SECOND)]
+            inside = [axis for axis in used if _inside(axis)]
+            axes.append(min(inside or used or there, key=lambda axis: axis.kind))
+        inside = [i for i, axis in enumerate(axes) if _inside(axis)]
         if len(inside) < 2:
             return tuple(axes)
         order = sorted(inside, key=lambda i: (axes[i].kind, i))
@@ -241,21 +242,20 @@ class Pieces:
     def arranged(self, value: Value, like: Sequence[Axis]) -> Value:
         """`value` with its axes at the places of `like`; what is SAME stays so."""
         for i, (axis, goal) in enumerate(zip(value.axes, like)):
-            if axis.place in (Place.FIRST, Place.SECOND) and goal.place == Place.LISTED:
+            recut = _inside(axis) and self.cuts(axis) != self.cuts(goal)
+            if _inside(axis) and (recut or goal.place == Place.LISTED):
                 value = self.listed(value, i)
-        moved = {
-            i: goal.place
-            for i, (axis, goal) in enumerate(zip(value.axes, like))
-            if axis.place != goal.place and {axis.place, goal.place} == {Place.FIRST, Place.SECOND}
-        }
-        if moved:
+        if any(
+            {axis.place, goal.place} == {Place.FIRST, Place.SECOND}
+            for axis, goal in zip(value.axes, like)
+        ):
             swapped = {Place.FIRST: Place.SECOND, Place.SECOND: Place.FIRST}
             axes = tuple(a._replace(place=swapped.get(a.place, a.place)) for a in value.axes)
             turned = self._each(_transposed, value.pieces, axes, lambda cut: cut[::-1])
             value = Value(axes, value.dtype, turned)
         for i, (axis, goal) in enumerate(zip(value.axes, like)):
-            if axis.place == Place.LISTED and goal.place in (Place.FIRST, Place.SECOND):
-                value = self.joined(value, i, goal.place)
+            if axis.place == Place.LISTED and _inside(goal):
+                value = self.joined(value, i, goal)
         return value
 
     def _each(
@@ -306,59 +306,42 @@ class Pieces:
             )
         return jnp.split(x, x.shape[place] // size, axis=place)[start // size]
 
-    def joined(self, value: Value, i: int, place: Place) -> Value:
-        """Axis i, LISTED, along the pieces at `place`, where no axis is."""
-        axes = _with(value.axes, i, place=place)
-        lines = np.moveaxis(value.pieces, i, -1)
-        pieces = np.empty(lines.shape[:-1], object)
-        for at in np.ndindex(*pieces.shape):
-            entries = [(part, Axis(1, place)) for part in lines[at]]
-            pieces[at] = self._stacked(entries, axes[i], axes)
-        return Value(axes, value.dtype, np.expand_dims(pieces, i))
+    def joined(self, value: Value, i: int, axis: Axis) -> Value:
+        """Axis i, LISTED, along the pieces as `axis`, where none is."""
+        counts, start = [], 0
+        for width in self.cuts(axis):
+            stop = min(start + width, axis.size)
+            taken = np.take(value.pieces, range(start, stop), axis=i)
+            counts.append((taken, width - (stop - start)))
+            start = stop
+        shape = list(value.pieces.shape)
+        shape[i] = len(counts)
+        pieces = np.empty(shape, object)
+        for at in np.ndindex(*shape):
+            taken, missing = counts[at[i]]
+            parts = [taken[(*at[:i], k, *at[i + 1 :])] for k in range(taken.shape[i])]
 
-    def _stacked(
-        self, parts: Sequence[tuple[Piece, Axis]], axis: Axis, axes: Sequence[Axis]
-    ) -> Piece:
-        """Pieces side by side along an axis inside; each with what that axis is in it."""
-        pieces = [part for part, _ in parts]
-        if self.target.slices:
-            missing = self.width(axis) - sum(there.size for _, there in parts)
-            return self.later(lambda *xs: _side_by_side(xs, int(axis.place), missing), pieces, axes)
-        self._check_joins(parts, axis)
-        return Piece(partial(self._selected, parts, axis), pieces, self.whole(axes))
+            def together(*xs: jax.Array, missing: int = missing) -> jax.Array:
+                return _stacked(xs, int(axis.place), missing)
 
-    def _check_joins(self, parts: Sequence[tuple[Piece, Axis]], axis: Axis) -> None:
-        start, goal = 0, self.width(axis)
-        for _, there in parts:
-            width = self.width(there)
-            fits = start % width == 0 and (width == goal or self.cuts(there) == 1)
-            if there.size > 1 and not fits:
-                raise NotImplementedError(
-                    f"{self.target.name}: concatenate at {start} of {axis.size}: this kernel joins"
-                    f" vectors only where pieces of {width} begin"
-                )
-            start += there.size
+            pieces[at] = self.later(together, parts, True)
+        return Value((*value.axes[:i], axis, *value.axes[i + 1 :]), value.dtype, pieces)
 
-    def _selected(self, parts: Sequence[tuple[Piece, Axis]], axis: Axis, cut: Cut) -> jax.Array:
-        """A cut of the pieces side by side, by masks."""
-        place, goal = int(axis.place), self.width(axis)
-        shape = (1, goal) if place else (goal, 1)
-        at = jax.lax.broadcasted_iota(jnp.int32, shape, place) + cut[place] * goal
-        total: Any = None
-        start, flags = 0, False
-        for part, there in parts:
-            k: Any = 0
-            if self.cuts(there) > 1:
-                k = jnp.clip(cut[place] - start // goal, 0, self.cuts(there) - 1)
-            x = jnp.asarray(part(_at(cut, place, k)))
-            flags = x.dtype == jnp.bool_
-            x = x.astype(jnp.int32) if flags else x
-            if there.size > 1:
-                x = _spread(x, place, start % goal, goal)
-            total = x if total is None else jnp.where(at >= start, x, total)
-            start += there.size
-        total = jnp.broadcast_to(total, np.broadcast_shapes(np.shape(total), shape))
-        return total != 0 if flags else total
+    def _whole(self, value: Value, axes: Sequence[Axis]) -> Value:
+        """`value`, arranged like `axes`, repeated along those in the pieces where it is SAME."""
+        cuts = [self.cuts(axis) if _inside(axis) else () for axis in axes]
+        counts = [len(cut) or has for cut, has in zip(cuts, value.pieces.shape)]
+        grid = np.broadcast_to(value.pieces, counts)
+        pieces = np.empty(counts, object)
+        for at in np.ndindex(*counts):
+            shape = [1, 1]
+            for axis, cut, k in zip(axes, cuts, at):
+                if cut:
+                    shape[axis.place] = cut[k]
+            repeat = partial(_repeated, shape=tuple(shape))
+            pieces[at] = self.later(repeat, [grid[at]], _is_wide(axes))
+        whole = tuple(goal if _inside(goal) else axis for axis, goal in zip(value.axes, axes))
+        return Value(whole, value.dtype, pieces)
 
     # Shapes.
 
@@ -382,19 +365,11 @@ class Pieces:
                 f"{self.target.name}: reshape {value.shape} to {shape}: a kernel only adds or "
                 "takes away axes of size 1"
             )
-        left = [axis for axis in value.axes if axis.size != 1]
-        value = self.reduced_units(value)
-        it = iter(zip(left, value.pieces.shape))
-        axes, counts = [], []
-        for size in shape:
-            axis, count = (Axis(1, Place.SAME), 1) if size == 1 else next(it)
-            axes.append(axis)
-            counts.append(count)
-        return Value(tuple(axes), value.dtype, value.pieces.reshape(counts))
+        value = self._only(value, [i for i, size in enumerate(value.shape) if size != 1])
+        return self.broadcast(value, shape, [i for i, size in enumerate(shape) if size != 1])
 
-    def reduced_units(self, value: Value) -> Value:
-        """`value` without its axes of size 1."""
-        keep = [i for i, axis in enumerate(value.axes) if axis.size != 1]
+    def _only(self, value: Value, keep: Sequence[int]) -> Value:
+        """`value` with some of its axes; the others have size 1."""
         axes = tuple(value.axes[i] for i in keep)
         counts = [value.pieces.shape[i] for i in keep]
         return Value(axes, value.dtype, value.pieces.reshape(counts))
@@ -420,8 +395,7 @@ class Pieces:
         """
         for i in over:
             axis = value.axes[i]
-            axes = _with(value.axes, i, place=Place.SAME, size=1)
-            if axis.place in (Place.FIRST, Place.SECOND):
+            if _inside(axis):
                 value = self.masked(value, i, fill)
                 folded = self._along(value, i, within, between, fill)
             elif axis.place == Place.SAME:
@@ -436,9 +410,7 @@ class Pieces:
             shape = list(folded.shape)
             shape[i] = 1
             value = Value(axes, value.dtype, pieces.reshape(shape))
-        keep = [i for i in range(len(value.axes)) if i not in set(over)]
-        axes = tuple(value.axes[i] for i in keep)
-        return Value(axes, value.dtype, value.pieces.reshape([value.pieces.shape[i] for i in keep]))
+        return self._only(value, [i for i in range(len(value.axes)) if i not in set(over)])
 
     def _along(
         self,
@@ -489,8 +461,10 @@ class Pieces:
             (i, k) for i, k in zip(sum_l, sum_r) if _inside(left.axes[i]) or _inside(right.axes[k])
         ]
         if (
-            len(inside) == 1
+            jnp.issubdtype(dtype, jnp.floating)
+            and len(inside) == 1
             and all(_inside(v.axes[i]) for v, i in zip((left, right), inside[0]))
+            and self.cuts(left.axes[inside[0][0]]) == self.cuts(right.axes[inside[0][1]])
             and not any(_inside(left.axes[i]) for i in batch_l)
             and not any(_inside(right.axes[i]) for i in batch_r)
             and all(
@@ -505,9 +479,7 @@ class Pieces:
 
     def _large_enough(self, left: Value, right: Value, over: tuple[int, int]) -> bool:
         """Whether the device's product units take pieces of these sizes."""
-        if self.target.least == 1:
-            return True
-        sizes = [self.width(left.axes[over[0]])]
+        sizes = [min(self.cuts(left.axes[over[0]]))]
         for value, i in zip((left, right), over):
             free = [a for k, a in enumerate(value.axes) if _inside(a) and k != i]
             sizes.append(self.width(free[0]) if free else 1)
@@ -534,7 +506,12 @@ class Pieces:
         along = [int(v.axes[i].place) for v, i in zip((left, right), over)]
         dims_inside = along[::-1] if swapped else along
 
+        narrowed = NARROWED.get(getattr(precision, "name", ""))
+        precision = None if narrowed else self.target.precision(precision)
+
         def multiply(a: jax.Array, b: jax.Array) -> jax.Array:
+            if narrowed:
+                a, b = a.astype(narrowed), b.astype(narrowed)
             if swapped:
                 a, b = b, a
             return _matrix_product(a, b, dims_inside, precision, dtype)
@@ -596,7 +573,7 @@ class Pieces:
         return self.reduce(
             value,
             list(over),
-            lambda x, place: jnp.sum(x, axis=place, keepdims=True),
+            lambda x, place: jnp.sum(x, axis=place, keepdims=True, dtype=x.dtype),
             jnp.add,
             0,
             lambda x, n: x * jnp.asarray(n, x.dtype),
@@ -615,11 +592,12 @@ class Pieces:
             if axis.place == Place.SAME:
                 value = value._replace(axes=_with(value.axes, i, size=size))
                 continue
-            if _inside(axis):
-                value = self.listed(value, i) if axis.kind != Kind.WIDE or stride > 1 else value
+            if _inside(axis) and (axis.kind != Kind.WIDE or stride > 1 or size == 1):
+                value = self.listed(value, i)
             if value.axes[i].place == Place.LISTED:
                 taken = np.take(value.pieces, range(start, stop, stride), axis=i)
-                value = Value(_with(value.axes, i, size=size), value.dtype, taken)
+                left = placed(size, Place.LISTED, axis.kind)
+                value = Value((*value.axes[:i], left, *value.axes[i + 1 :]), value.dtype, taken)
             else:
                 value = self._cut(value, i, start, stop)
         return value
@@ -646,27 +624,45 @@ class Pieces:
 
     def concatenate(self, values: Sequence[Value], i: int) -> Value:
         """`lax.concatenate`."""
+        if len(values) == 1:
+            return values[0]
         size = sum(v.axes[i].size for v in values)
-        spread = [self._full(v, i) for v in values]
-        axes = self._common([v._replace(axes=_with(v.axes, i, size=size)) for v in spread])
-        spread = [self.arranged(v, _with(axes, i, size=v.axes[i].size)) for v in spread]
+        axes = self._common([v._replace(axes=_with(v.axes, i, size=size)) for v in values])
+        if not _inside(axes[i]):
+            axes = _with(axes, i, place=Place.LISTED)
+            values = [self._full(v, i) for v in values]
+        own = [_with(axes, i, size=v.axes[i].size) for v in values]
+        spread = [self._whole(self.arranged(v, like), like) for v, like in zip(values, own)]
+        counts = np.broadcast_shapes(*(_one(v.pieces.shape, i) for v in spread))
+        lengths = [v.pieces.shape[i] for v in spread]
+        grids = [
+            np.broadcast_to(v.pieces, (*counts[:i], k, *counts[i + 1 :]))
+            for v, k in zip(spread, lengths)
+        ]
+        pieces = np.concatenate(grids, axis=i)
         if axes[i].place == Place.LISTED:
-            counts = np.broadcast_shapes(*(_one(v.pieces.shape, i) for v in spread))
-            lists = [
-                np.broadcast_to(v.pieces, (*counts[:i], v.pieces.shape[i], *counts[i + 1 :]))
-                for v in spread
-            ]
-            return Value(axes, spread[0].dtype, np.concatenate(lists, axis=i))
-        counts = np.broadcast_shapes(*(v.pieces.shape for v in spread))
-        grids = [np.broadcast_to(v.pieces, counts) for v in spread]
-        pieces = np.empty(counts, object)
+            return Value(axes, spread[0].dtype, pieces)
+        cuts = [self.cuts(like[i]) for like in own]
+        full = all(sum(cut) == like[i].size for cut, like in zip(cuts[:-1], own))
+        if full and sum(cuts, ()) == self.cuts(axes[i]):
+            return Value(axes, spread[0].dtype, pieces)
+        if not full or self.cuts(axes[i]) != (size,) or sum(cuts[-1]) != own[-1][i].size:
+            raise NotImplementedError(
+                f"{self.target.name}: concatenate to {size}: a kernel joins vectors only where its "
+                "pieces end"
+            )
+        whole = np.empty(counts, object)
         for at in np.ndindex(*counts):
-            parts: list[Any] = [(grid[at], v.axes[i]) for grid, v in zip(grids, spread)]
-            pieces[at] = self._stacked(parts, axes[i], axes)
-        return Value(axes, spread[0].dtype, pieces)
+            parts = pieces[(*at[:i], slice(None), *at[i + 1 :])]
+
+            def together(*xs: jax.Array) -> jax.Array:
+                return _stacked(xs, int(axes[i].place), 0)
+
+            whole[at] = self.later(together, list(parts), True)
+        return Value(axes, spread[0].dtype, whole)
 
     def _full(self, value: Value, i: int) -> Value:
-        """`value` with axis i in its pieces or listed."""
+        """`value` with axis i listed if it was SAME."""
         axis = value.axes[i]
         if axis.place != Place.SAME:
             return value
@@ -674,47 +670,64 @@ class Pieces:
         return Value(_with(value.axes, i, place=Place.LISTED), value.dtype, pieces)
 
     def pad(self, value: Value, fill: Value, config: Sequence[tuple[int, int, int]]) -> Value:
-        """`lax.pad`, without negative or interior padding."""
+        """`lax.pad`."""
+
+        def some(size: int) -> list[Value]:
+            shape = (*value.shape[:i], size, *value.shape[i + 1 :])
+            return [self.broadcast(fill, shape, ())] if size > 0 else []
+
         for i, (low, high, interior) in enumerate(config):
-            if low < 0 or high < 0 or interior:
-                raise NotImplementedError(
-                    f"{self.target.name}: pad by {(low, high, interior)}: a kernel only appends"
-                )
-            if not low and not high:
-                continue
-            value = self._full(value, i)
-            ends = [[self._filled(fill, value, i, size)] if size else [] for size in (low, high)]
-            value = self.concatenate([*ends[0], value, *ends[1]], i)
+            if interior:
+                entries = self._entries(value, i)
+                apart = [part for entry in entries for part in (*some(interior), entry)]
+                value = self.concatenate(apart[1:], i)
+            if low < 0 or high < 0:
+                value = self._part(value, i, max(0, -low), value.shape[i] + min(0, high))
+            if low > 0 or high > 0:
+                value = self.concatenate([*some(low), value, *some(high)], i)
         return value
 
-    def _filled(self, fill: Value, like: Value, i: int, size: int) -> Value:
-        """As `like`, but `size` long along axis i and `fill` everywhere."""
-        shape = tuple(size if k == i else s for k, s in enumerate(like.shape))
-        axis = like.axes[i]
-        constant = self.broadcast(fill, shape, ())
-        if axis.place == Place.LISTED:
-            return self._full(constant, i)
-        width = self.width(axis._replace(size=size))
-        matrix = (width, 1) if axis.place == Place.FIRST else (1, width)
-        axes = _with(constant.axes, i, place=axis.place, kind=axis.kind)
-        pieces = self._each(
-            lambda x: jnp.broadcast_to(jnp.asarray(x, fill.dtype), matrix), constant.pieces, axes
-        )
-        return Value(axes, fill.dtype, pieces)
+    def _part(self, value: Value, i: int, start: int, stop: int) -> Value:
+        """Entries start to stop of axis i."""
+        starts = [start if k == i else 0 for k in range(len(value.axes))]
+        stops = [stop if k == i else size for k, size in enumerate(value.shape)]
+        return self.slice(value, starts, stops, None)
+
+    def split(self, value: Value, sizes: Sequence[int], i: int) -> list[Value]:
+        """`lax.split` along axis i."""
+        stops = list(itertools.accumulate(sizes))
+        return [self._part(value, i, stop - size, stop) for size, stop in zip(sizes, stops)]
+
+    def _entries(self, value: Value, i: int) -> list[Value]:
+        """Every entry of axis i, with size 1 along it."""
+        value = self.listed(value, i) if _inside(value.axes[i]) else value
+        return self.split(value, [1] * value.shape[i], i)
+
+    def stack(self, values: Sequence[Value], i: int) -> Value:
+        """`lax.stack` along a new axis i."""
+        shape = values[0].shape
+        return self.concatenate([self.reshape(v, (*shape[:i], 1, *shape[i:])) for v in values], i)
+
+    def unstack(self, value: Value, i: int) -> list[Value]:
+        """`lax.unstack` of axis i."""
+        return [self.reshape(v, _without(value.shape, i)) for v in self._entries(value, i)]
 
     def iota(self, dtype: Any, shape: tuple[int, ...], i: int) -> Value:
         """`lax.iota` along axis i."""
-        axis = Axis(shape[i], Place.SECOND)
-        width = self.width(axis)
+        if shape[i] == 1:
+            return self.broadcast(self.constant(np.zeros((), dtype)), shape, ())
+        axes = tuple(placed(s, Place.SECOND if k == i else Place.SAME) for k, s in enumerate(shape))
+        cuts = self.cuts(axes[i])
+        pieces = np.empty(len(cuts), object)
 
-        def counted(cut: Cut) -> jax.Array:
-            first = jnp.asarray(cut[1] * width, dtype)
-            return jax.lax.broadcasted_iota(dtype, (1, width), 1) + first
+        def counted(start: int, length: int) -> jax.Array:
+            at = jax.lax.broadcasted_iota(jnp.int32, (1, length), 1) + jnp.int32(start)
+            return at.astype(dtype)
 
-        pieces = np.empty([1] * len(shape), object)
-        pieces.reshape(-1)[0] = Piece(counted, keep=self.cuts(axis) == 1)
-        axes = tuple(axis if k == i else Axis(s, Place.SAME) for k, s in enumerate(shape))
-        return Value(axes, jnp.dtype(dtype), pieces)
+        for k, (start, cut) in enumerate(zip(itertools.accumulate((0, *cuts)), cuts)):
+            pieces[k] = Piece(partial(counted, start, cut))
+        counts = [len(cuts) if k == i else 1 for k in range(len(shape))]
+        return Value(axes, jnp.dtype(dtype), pieces.reshape(counts))
 
 
 def _at(cut: Cut, place: int, k: Any) -> Cut:
@@ -738,28 +751,37 @@ def _one(shape: tuple[int, ...], i: int) -> tuple[int, ...]:
     return (*shape[:i], 1, *shape[i + 1 :])
 
 
+def _without(shape: tuple[int, ...], i: int) -> tuple[int, ...]:
+    return (*shape[:i], *shape[i + 1 :])
+
+
 def _with(axes: Sequence[Axis], i: int, **changes: Any) -> tuple[Axis, ...]:
     return tuple(axis._replace(**changes) if k == i else axis for k, axis in enumerate(axes))
 
 
+def _through_numbers(change: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
+    """`change(x)`; of flags by way of numbers, for devices do not move flags about."""
+    if jnp.result_type(x) != jnp.bool_:
+        return change(x)
+    return change(jnp.asarray(x).astype(jnp.int32)) != 0
+
+
+def _repeated(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    if np.shape(x) == shape:
+        return x
+    return _through_numbers(lambda x: jnp.broadcast_to(x, shape), x)
+
+
 def _met(xs: Sequence[jax.Array]) -> list[jax.Array]:
-    """Matrices; flags among them have the shape of all, for devices do not repeat flags."""
+    """Matrices; flags among them have the shape of all."""
     shape = np.broadcast_shapes(*(np.shape(x) for x in xs))
-
-    def one(x: jax.Array) -> jax.Array:
-        if jnp.result_type(x) != jnp.bool_ or np.shape(x) == shape or not np.ndim(x):
-            return x
-        return jnp.broadcast_to(x.astype(jnp.int32), shape) != 0
-
-    return [one(x) for x in xs]
+    return [
+        _repeated(x, shape) if jnp.result_type(x) == jnp.bool_ and np.ndim(x) else x for x in xs
+    ]
 
 
 def _transposed(x: jax.Array) -> jax.Array:
-    if np.ndim(x) < 2:
-        return x
-    if x.dtype == jnp.bool_:
-        return x.astype(jnp.int32).T != 0
-    return x.T
+    return _through_numbers(jnp.transpose, x) if np.ndim(x) else x
 
 
 def _chained(between: Callable[[Any, Any], Any], xs: Sequence[Any]) -> Any:
@@ -769,19 +791,18 @@ def _chained(between: Callable[[Any, Any], Any], xs: Sequence[Any]) -> Any:
     return total
 
 
-def _side_by_side(xs: Sequence[Any], place: int, missing: int) -> jax.Array:
-    """Matrices, or numbers, side by side along one axis, with zeros at the end."""
-    matrices = [x if np.ndim(x) else jnp.full((1, 1), x) for x in xs]
-    length = max(x.shape[1 - place] for x in matrices)
-    shape = [length, length]
-    parts = []
-    for x in matrices:
-        shape[place] = x.shape[place]
-        parts.append(jnp.broadcast_to(x, shape))
+def _stacked(xs: Sequence[jax.Array], place: int, missing: int) -> jax.Array:
+    """Matrices side by side along one axis, with zeros at the end."""
+    dtype = jnp.result_type(xs[0])
+    parts = [jnp.asarray(x if np.ndim(x) else jnp.full((1, 1), x)) for x in xs]
+    if dtype == jnp.bool_:
+        parts = [x.astype(jnp.int32) for x in parts]
     if missing:
+        shape = list(parts[0].shape)
         shape[place] = missing
         parts.append(jnp.zeros(shape, parts[0].dtype))
-    return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=place)
+    stacked = parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=place)
+    return stacked != 0 if dtype == jnp.bool_ else stacked
 
 
 def _spread(x: jax.Array, place: int, start: int, width: int) -> jax.Array:
@@ -805,9 +826,12 @@ NARROWED = {"BF16_BF16_F32": jnp.bfloat16, "F16_F16_F32": jnp.float16}
 def _matrix_product(
     a: jax.Array, b: jax.Array, along: Sequence[int], precision: Any, dtype: Any
 ) -> jax.Array:
-    """The product of two matrices over the axes `along`."""
-    narrowed = NARROWED.get(getattr(precision, "name", ""))
-    if narrowed is not None:
-        a, b, precision = a.astype(narrowed), b.astype(narrowed), None
+    """The product of two matrices over the axes `along`, added up in float32 at least."""
+    common = jnp.promote_types(a.dtype, b.dtype)
+    a, b = a.astype(common), b.astype(common)
+    if common.itemsize < 4:
+        precision = None  # their products are exact
     dims = (((along[0],), (along[1],)), ((), ()))
-    return jax.lax.dot_general(a, b, dims, precision=precision, preferred_element_type=dtype)
+    wide = jnp.promote_types(dtype, jnp.float32)
+    product = jax.lax.dot_general(a, b, dims, precision=precision, preferred_element_type=wide)
+    return product.astype(dtype)

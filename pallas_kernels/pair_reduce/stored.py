@@ -15,15 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import pallas as pl
 
-from pallas_kernels.pair_reduce.pieces import (
-    Axis,
-    Cut,
-    Kind,
-    Piece,
-    Pieces,
-    Place,
-    Value,
-)
+from pallas_kernels.pair_reduce.pieces import Axis, Kind, Piece, Pieces, Place, Value, placed
 
 Side = Literal["row", "col", "all"]
 KINDS = {"row": Kind.ROW, "col": Kind.COL, "all": Kind.WIDE}
@@ -49,36 +41,33 @@ class Stored(NamedTuple):
 
     @property
     def kernel_dtype(self) -> Any:
-        return jnp.dtype("int32") if self.dtype == jnp.bool_ else self.dtype
+        if jnp.dtype(self.dtype).name not in self.pieces.target.lacks:
+            return self.dtype
+        return jnp.dtype("int32" if self.dtype == jnp.bool_ else "float32")
+
+    @property
+    def _length(self) -> int:
+        """The first axis of what a page holds."""
+        return self.block if self.side != "all" else (*self.shape, 1)[0]
 
     @property
     def _inner(self) -> tuple[int, ...]:
-        """What an example has; of "all", all but a first axis."""
-        if self.side != "all":
-            return self.shape[1:]
-        return self.shape[1:] if len(self.shape) > 1 else ()
+        """What there is of each of these."""
+        return self.shape[1:]
+
+    @property
+    def _cuts(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The lengths in which the two axes of a page's matrices are cut."""
+        first = self.pieces.cuts(Axis(self._length, Place.FIRST, KINDS[self.side]))
+        if not self._inner:
+            return (1,), first
+        return first, self.pieces.cuts(Axis(self._inner[-1], Place.SECOND))
 
     @property
     def page(self) -> tuple[int, ...]:
         """The shape of a page."""
-        first, last = (axis.length for axis in self._lines)
-        return (first, last) if not self._inner else (math.prod(self._inner[:-1]), first, last)
-
-    @property
-    def _lines(self) -> tuple["_Line", "_Line"]:
-        """How the two axes of a page's matrices are cut."""
-        length = self.block if self.side != "all" else (self.shape[0] if self.shape else 1)
-        axis = Axis(length, Place.FIRST, KINDS[self.side])
-        first = _Line(self.pieces.width(axis), self.pieces.cuts(axis))
-        one = _Line(1, 1)
-        if not self.shape:
-            return one, one
-        if not self._inner:
-            return one, first
-        if self._inner[-1] == 1:
-            return first, one
-        axis = Axis(self._inner[-1], Place.SECOND)
-        return first, _Line(self.pieces.width(axis), self.pieces.cuts(axis))
+        first, last = map(sum, self._cuts)
+        return (math.prod(self._inner[:-1]), first, last) if self._inner else (first, last)
 
     @property
     def page_bytes(self) -> int:
@@ -86,30 +75,26 @@ class Stored(NamedTuple):
 
     def paged(self, x: jax.Array) -> jax.Array:
         """The array as pages (blocks, *page); copies of the last row fill up the last of them."""
-        x = x.astype(self.kernel_dtype)
-        length = self.shape[0] if self.shape else 1
-        if self.side != "all":
-            length = self.block
-            missing = self.blocks * self.block - len(x)
-            if missing:
-                x = jnp.concatenate([x, jnp.broadcast_to(x[-1:], (missing, *x.shape[1:]))])
+        x = jnp.atleast_1d(x).astype(self.kernel_dtype)
+        missing = self.blocks * self._length - len(x)
+        if missing:
+            x = jnp.concatenate([x, jnp.broadcast_to(x[-1:], (missing, *x.shape[1:]))])
         if not self._inner:
-            pages = x.reshape(self.blocks, 1, length)
+            pages = x.reshape(self.blocks, 1, self._length)
         else:
-            pages = x.reshape(self.blocks, length, math.prod(self._inner[:-1]), self._inner[-1])
-            pages = pages.swapaxes(1, 2)
+            *outer, last = self._inner
+            pages = x.reshape(self.blocks, self._length, math.prod(outer), last).swapaxes(1, 2)
         beyond = [(0, want - has) for want, has in zip((self.blocks, *self.page), pages.shape)]
         return jnp.pad(pages, beyond) if any(after for _, after in beyond) else pages
 
     def whole(self, pages: jax.Array) -> jax.Array:
         """The array of these pages; the reverse of `paged`."""
-        length = self.block if self.side != "all" else (self.shape[0] if self.shape else 1)
         if not self._inner:
-            x = pages[..., :length].reshape(-1)
+            x = pages[..., : self._length].reshape(-1)
         else:
-            x = pages[..., :length, : self._inner[-1]].swapaxes(1, 2).reshape(-1, *self._inner)
-        size = self.shape[0] if self.shape else 1
-        return x[:size].reshape(self.shape)
+            x = pages[..., : self._length, : self._inner[-1]].swapaxes(1, 2)
+            x = x.reshape(-1, *self._inner)
+        return x[: (*self.shape, 1)[0]].reshape(self.shape)
 
     def read(self, page: Any) -> Value:
         """A page as the tile sees it.
@@ -117,14 +102,16 @@ class Stored(NamedTuple):
         Args:
             page: a reference, or something that is indexed like one.
         """
-        axes = self._axes
-        keep = self.pieces.whole(axes)
+        axes, parts = self._parts()
+        pieces = np.empty(len(parts), object)
 
-        def load(k: int, cut: Cut) -> jax.Array:
-            x = page[self._index(k, cut)]
+        def load(index: Any) -> jax.Array:
+            x = page[index]
             x = x.T if self._turned else x
             return x != 0 if self.dtype == jnp.bool_ else x
 
+        for i, (index, _) in enumerate(parts):
+            pieces[i] = Piece(partial(load, index), keep)
         counts = self._counts(axes)
         pieces = np.empty(math.prod(counts), object)
         for k in range(len(pieces)):
@@ -135,70 +122,46 @@ class Stored(NamedTuple):
         """Store a value of the tile's program as a page."""
         axes = self._axes
         value = self.pieces.arranged(value, axes)
-        for i, axis in enumerate(axes):
-            if axis.place == Place.LISTED and value.axes[i].place == Place.SAME:
-                value = value._replace(pieces=np.repeat(value.pieces, axis.size, axis=i))
-        first, last = self._lines
-        count = first.cuts * last.cuts
         grid = np.broadcast_to(value.pieces, self._counts(axes)).reshape(-1)
-        for k, piece in enumerate(grid):
-
-            def put(cut: Cut, k: int = k, piece: Piece = piece) -> None:
-                x = jnp.asarray(piece(cut))
-                if x.ndim == 2 and self._turned:
-                    x = x.T
-                x = jnp.broadcast_to(x, (first.width, last.width))
-                page[self._index(k, cut)] = x.astype(self.kernel_dtype)
-
-            if count == 1:
-                put((0, 0))
-                continue
-            piece.settle()
-
-            def turn(t: Any, _: None, put: Callable[[Cut], None] = put) -> None:
-                t = jnp.asarray(t, jnp.int32)
-                put((t // last.cuts, t % last.cuts) if first.cuts > 1 else (0, t))
-
-            jax.lax.fori_loop(0, count, turn, None)
+        for (index, shape), piece in zip(parts, grid):
+            x = jnp.asarray(piece()).astype(self.kernel_dtype)
+            page[index] = jnp.broadcast_to(x.T if self._turned else x, shape)
 
     @property
     def _turned(self) -> bool:
         """Whether a page lies across the tile: one number for each row."""
         return self.side == "row" and not self._inner
 
-    @property
-    def _axes(self) -> tuple[Axis, ...]:
-        """The axes of a page as a Value."""
-        kind = KINDS[self.side]
-        if not self.shape:
-            return ()
-        length = self.shape[0] if self.side == "all" else self.block
+    def _parts(self) -> tuple[tuple[Axis, ...], list[tuple[Any, tuple[int, int]]]]:
+        """The axes of a page as a Value, and where in the page each piece lies, and its shape."""
+        length, kind = self._length, KINDS[self.side]
+        first, second = (_ranges(cut) for cut in self._cuts)
         if not self._inner:
-            return (Axis(length, Place.FIRST if self._turned else Place.SECOND, kind),)
-        axes = [Axis(size, Place.LISTED) for size in self.shape]
-        axes[0] = Axis(length, Place.FIRST, kind)
-        axes[-1] = Axis(self.shape[-1], Place.SAME if self.shape[-1] == 1 else Place.SECOND)
-        return tuple(axes)
-
-    def _index(self, k: int, cut: Cut) -> tuple[Any, ...]:
-        """Where in a page a cut of its k-th matrix lies."""
-        part = tuple(line.part(at) for line, at in zip(self._lines, cut))
-        return (k, *part) if self._inner else part
+            place = Place.FIRST if self._turned else Place.SECOND
+            axes = [placed(length, place, kind)] if self.shape else []
+            return tuple(axes), [((a, b), (n, m)) for a, n in first for b, m in second]
+        *outer, last = self._inner
+        axes = [
+            placed(length, Place.FIRST, kind),
+            *(placed(size, Place.LISTED) for size in outer),
+            placed(last, Place.SECOND),
+        ]
+        return tuple(axes), [
+            ((k, a, b), (n, m))
+            for a, n in first
+            for k in range(math.prod(outer))
+            for b, m in second
+        ]
 
     def _counts(self, axes: Sequence[Axis]) -> list[int]:
-        return [axis.size if axis.place == Place.LISTED else 1 for axis in axes]
+        """How many pieces there are along each axis."""
+        of = {Place.LISTED: lambda axis: axis.size, Place.SAME: lambda axis: 1}
+        return [of.get(axis.place, lambda axis: len(self.pieces.cuts(axis)))(axis) for axis in axes]
 
 
-class _Line(NamedTuple):
-    """An axis of a page's matrices."""
-
-    width: int  # of a cut
-    cuts: int
-
-    @property
-    def length(self) -> int:
-        return self.width * self.cuts
-
-    def part(self, at: Any) -> Any:
-        """One cut of it, as an index."""
-        return slice(None) if self.cuts == 1 else pl.ds(at * self.width, self.width)
+def _ranges(widths: Sequence[int]) -> list[tuple[slice, int]]:
+    """Where parts of these lengths lie one after another, and the lengths."""
+    if len(widths) == 1:
+        return [(slice(None), widths[0])]
+    edges = np.cumsum([0, *widths])
+    return [(slice(int(end) - width, int(end)), width) for end, width in zip(edges[1:], widths)]

@@ -69,7 +69,7 @@ def sweep(
         def tile(j: Any, seen: State) -> State:
             at_j = jnp.minimum(jnp.asarray(j, jnp.int32) * c, m - c)
             at = At(at_r, start.col + at_j + jnp.arange(c, dtype=jnp.int32))
-            valid = _both(
+            valid = all_of(
                 None if n % r == 0 else (at.row >= start.row + i * r)[:, None],
                 None if m % c == 0 else (at.col >= start.col + j * c)[None, :],
                 None if group is None else (at.row // group[0])[:, None] == at.col // group[1],
@@ -96,7 +96,7 @@ def _loop(first: Any, last: Any, body: Callable[[Any, State], State], state: Sta
     return jax.lax.fori_loop(first, last, body, state)
 
 
-def _both(*masks: jax.Array | None) -> jax.Array | None:
+def all_of(*masks: jax.Array | None) -> jax.Array | None:
     """The conjunction of those masks that there are."""
     some = [mask for mask in masks if mask is not None]
     if not some:

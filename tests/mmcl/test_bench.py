@@ -27,6 +27,7 @@ KEYS = [
     "impl",
     "batch",
     "dim",
+    "dtype",
     "cpu_s",
     "wall_s",
     "matmul_cpu_s",
@@ -71,7 +72,7 @@ def test_json_of_a_real_process_and_of_one_that_fails() -> None:
     words = ["--batch", str(B), "--dim", str(1 << 40), "--cases", "clip", "--impl", "xla"]
     result = bench(*words, "--json")
     (got,) = json.loads(result.stdout)
-    assert list(got) == KEYS and all(got[key] is None for key in KEYS[4:])
+    assert list(got) == KEYS and all(got[key] is None for key in KEYS[5:])
     assert result.exit_code == 0
     (line,) = result.stderr.splitlines()
     assert line.startswith("mmcl: clip xla: ")
@@ -81,19 +82,19 @@ def test_the_table_and_how_we_compare(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ratios of the numbers above them; a row that failed has none."""
     asked = []
 
-    def measured(case: str, impl: str, batch: int, dim: int, repeats: int) -> Row:
-        asked.append((case, impl, batch, dim, repeats))
+    def measured(case: str, impl: str, batch: int, dim: int, dtype: str, repeats: int) -> Row:
+        asked.append((case, impl, batch, dim, dtype, repeats))
         if (case, impl) == ("siglip", "xla"):
             raise Failed("no room.")
         if impl == "xla":
-            return Row(case, impl, batch, dim, 15.0, 8.0, 3.0, 104.0, 34.0, 4.0)
-        return Row(case, impl, batch, dim, 30.0, 16.0, 3.0, 4160.0, None, 6.0)
+            return Row(case, impl, batch, dim, dtype, 15.0, 8.0, 3.0, 104.0, 34.0, 4.0)
+        return Row(case, impl, batch, dim, dtype, 30.0, 16.0, 3.0, 4160.0, None, 6.0)
 
     monkeypatch.setattr(losses, "measured", measured)
     monkeypatch.setattr(open_clip, "missing", lambda: [])
     result = bench("--spec", "clip-vit-l-14", "--cases", "clip,siglip", "--repeats", "5")
     assert result.exit_code == 0 and result.stderr == "mmcl: siglip xla: no room.\n"
-    assert asked[0] == ("clip", "xla", 32768, 768, 5) and len(asked) == 4
+    assert asked[0] == ("clip", "xla", 32768, 768, "float32", 5) and len(asked) == 4
     lines = result.stdout.splitlines()
     assert lines[0] == "batch 32,768 × 768, float32, forward and backward"
     assert lines[2].split() == ["clip", "xla", "15", "8", "104", "34", "4.00", "1.25"]
@@ -102,11 +103,28 @@ def test_the_table_and_how_we_compare(monkeypatch: pytest.MonkeyPatch) -> None:
     assert lines[6:] == ["clip: xla / open_clip = 0.50 × CPU seconds, 0.025 × peak"]
     asked.clear()
     assert bench("--spec", "clip-vit-l-14", "--batch", "8", "--cases", "clip").exit_code == 0
-    assert asked[0] == ("clip", "xla", 8, 768, 3)
+    assert asked[0] == ("clip", "xla", 8, 768, "float32", 3)
     asked.clear()
     assert bench("--impl", "xla").exit_code == 0
-    assert asked[:2] == [("clip", "xla", 4096, 512, 3), ("siglip", "xla", 4096, 512, 3)]
+    assert asked[:2] == [(name, "xla", 4096, 512, "float32", 3) for name in ("clip", "siglip")]
     assert [case for case, *_ in asked] == cases.default()
+
+
+def test_a_bound_of_a_device_that_is_not_here_is_its_data_sheet() -> None:
+    """Four products of 2·B·B·D at 197e12 operations a second; B × D, twice in, twice out."""
+    words = ["--batch", "65536", "--dim", "512", "--dtype", "bfloat16", "--cases", "clip"]
+    result = bench(*words, "--roofline", "TPU v5 lite", "--json")
+    assert result.exit_code == 0, result.output
+    (row,) = json.loads(result.stdout)
+    assert row["flops_over_2BBD"] == pytest.approx(4, rel=1e-3)
+    assert row["products_s"] == pytest.approx(4 * 2 * 65536**2 * 512 / 197e12, rel=1e-3)
+    least = 4 * 65536 * 512 * 2 / 0.82e12
+    assert least < row["memory_s"] < 1.01 * least
+    assert row["roofline_s"] == row["products_s"]
+    told = bench(*words, "--roofline", "TPU v5 lite").stdout.splitlines()
+    assert told[1].startswith("An estimate from its data sheet, not a measurement")
+    wrong = bench(*words, "--roofline", "TPU v5lite")
+    assert wrong.exit_code == 2 and "Did you mean 'TPU v5 lite'?" in wrong.stderr
 
 
 def test_without_open_clip_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +176,7 @@ def test_a_dense_loss_that_does_not_fit_is_not_begun(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(row, "_free_bytes", lambda: 1 << 30)
     monkeypatch.setattr(row.subprocess, "run", lambda *_, **__: pytest.fail("it was begun"))
     with pytest.raises(Failed, match=r"may need 6.0 GiB, and 1.0 are free\."):
-        row.measured("clip", "open_clip", 16384, 512, 1)
+        row.measured("clip", "open_clip", 16384, 512, "float32", 1)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +193,7 @@ def test_why_there_is_no_row(
     done = row.subprocess.CompletedProcess([], code, "", stderr)
     monkeypatch.setattr(row.subprocess, "run", lambda *_, **__: done)
     with pytest.raises(Failed) as failed:
-        row.measured("clip", "xla", B, D, 1)
+        row.measured("clip", "xla", B, D, "float32", 1)
     assert str(failed.value) == why
 
 

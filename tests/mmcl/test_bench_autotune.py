@@ -17,7 +17,7 @@ from pallas_kernels.pair_reduce import choices
 
 B, D = 160, 8
 WORDS = ["--batch", str(B), "--dim", str(D)]
-KEYS = ["case", "batch", "dim", "call", "impl", "comm", "blocks", "seconds", "chosen"]
+KEYS = ["case", "batch", "dim", "dtype", "call", "impl", "comm", "blocks", "seconds", "chosen"]
 
 
 @pytest.fixture(autouse=True)
@@ -127,9 +127,9 @@ def test_a_loss_that_cannot_be_built_or_tuned_is_noted(
     file = tmp_path / "engine.json"
     case = cases.build("clip", B, D)._replace(function=lambda *_: 0.0)
     monkeypatch.setattr(cases, "build", lambda *_: case)
-    assert autotune.rows("clip", B, D, 1, file, notes.append) == []
+    assert autotune.rows("clip", B, D, "float32", 1, file, notes.append) == []
     monkeypatch.setattr(cases, "build", lambda *_: 1 / 0)
-    assert autotune.rows("siglip", B, D, 1, file, notes.append) == []
+    assert autotune.rows("siglip", B, D, "float32", 1, file, notes.append) == []
     assert notes == [
         "clip: it does not call the pair engine.",
         "siglip: ZeroDivisionError: division by zero",

@@ -1,9 +1,16 @@
-"""Most of the time of these tests goes into compiling what runs once."""
+"""What tests of the engine share; most of their time goes into compiling what runs once."""
 
+import itertools
 from collections.abc import Iterator
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
+
+from pallas_kernels.pair_reduce.in_kernel import evaluate
+from pallas_kernels.pair_reduce.pieces import Pieces, Place, Target
+from pallas_kernels.pair_reduce.stored import Stored
 
 
 @pytest.fixture(autouse=True)
@@ -12,3 +19,105 @@ def quick_compilation() -> Iterator[None]:
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+
+
+CUT = Target("cut", widths=lambda size: (16,) * -(-size // 16), recompute=True, least=16)
+
+
+@pytest.fixture(scope="session")
+def cut():
+    """Vectors in pieces of 16 numbers, like those of a GPU."""
+    return Pieces(CUT)
+
+
+@pytest.fixture(scope="session", params=[Target("whole"), CUT], ids=lambda target: target.name)
+def pieces(request):
+    """Vectors in one piece, as on a TPU, and cut."""
+    return Pieces(request.param)
+
+
+@pytest.fixture(scope="session")
+def held():
+    """(name, array, Pieces) -> Value, read from a page with garbage beyond the end of an axis."""
+    return _held
+
+
+def _held(name, x, pieces):
+    """The name of an array of rows begins with r, of columns with c."""
+    stored = Stored(x.shape, x.dtype, *_side(name, x), pieces)
+    page = stored.paged(x)[0]
+    numbers = stored._replace(dtype=jnp.dtype("int32"))
+    beyond = numbers.paged(jnp.ones(x.shape, jnp.int32))[0] == 0
+    garbage = jnp.nan if jnp.issubdtype(page.dtype, jnp.floating) else 77
+    return stored.read(jnp.where(beyond, jnp.asarray(garbage, page.dtype), page))
+
+
+def _side(name, x):
+    return {"r": "row", "c": "col"}.get(name[:1], "all"), x.shape[0] if x.shape else 1
+
+
+@pytest.fixture(scope="session")
+def by_pieces():
+    """(function, {name: array}, Pieces): checks `function`, evaluated on pieces, in float64."""
+    return _check
+
+
+def _check(function, inputs, pieces, tolerance=1e-12):
+    def flat(*args):
+        return jax.tree.leaves(function(*args))
+
+    @jax.jit
+    def both(*args):
+        values = [_held(name, x, pieces) for name, x in zip(inputs, args)]
+        results = evaluate(pieces, jax.make_jaxpr(flat)(*args), values)
+        made.extend(results)
+        return flat(*args), [[piece() for piece in value.pieces.flat] for value in results]
+
+    made = []
+    with jax.enable_x64(True):
+        args = [jnp.asarray(x) for x in inputs.values()]
+        paths = jax.tree.leaves_with_path(jax.eval_shape(function, *args))
+        wanted, parts = jax.device_get(both(*args))
+    for (path, _), value, some, want in zip(paths, made, parts, wanted, strict=True):
+        where = jax.tree_util.keystr(path)
+        got = _assembled(value, some, pieces, where)
+        bound = tolerance * max(1.0, np.abs(want).max(initial=0))
+        np.testing.assert_allclose(got, want, rtol=0, atol=bound, err_msg=where)
+
+
+@pytest.fixture(scope="session")
+def assembled():
+    """(Value, Pieces) -> its array."""
+    return lambda value, pieces: _assembled(
+        value, [np.asarray(p()) for p in value.pieces.flat], pieces
+    )
+
+
+def _assembled(value, parts, pieces, where=""):
+    """The array of a Value; its pieces are to be as its axes say."""
+    whole = np.zeros(value.shape, value.dtype)
+    cuts = []
+    for axis in value.axes:
+        assert axis.size > 1 or axis.place == Place.SAME, where
+        listed, same = axis.place == Place.LISTED, axis.place == Place.SAME
+        cuts.append((1,) * axis.size if listed else (axis.size,) if same else pieces.cuts(axis))
+    assert value.pieces.shape == tuple(map(len, cuts)), where
+    starts = [(0, *itertools.accumulate(cut)) for cut in cuts]
+    for part, at in zip(parts, np.ndindex(value.pieces.shape)):
+        assert part.dtype == value.dtype, where
+        shape, inside = [1, 1], {}
+        for i, axis in enumerate(value.axes):
+            if axis.place in (Place.FIRST, Place.SECOND):
+                assert axis.place not in inside.values(), where
+                shape[axis.place], inside[i] = cuts[i][at[i]], axis.place
+        assert part.shape == tuple(shape) or (part.shape == () and not inside), where
+        if list(inside.values()) == [Place.SECOND, Place.FIRST]:
+            part = part.T
+        part = part.reshape([cuts[i][at[i]] if i in inside else 1 for i in range(len(cuts))])
+        ends = [
+            min(start[k] + cut[k], start[-1], size)
+            for start, cut, k, size in zip(starts, cuts, at, value.shape)
+        ]
+        into = tuple(slice(start[k], end) for start, k, end in zip(starts, at, ends))
+        whole[into] = part[tuple(slice(0, i.stop - i.start) for i in into)]
+    return whole
