@@ -111,8 +111,10 @@ def _elementwise(pieces: Pieces, equation: Any, values: Sequence[Value]) -> list
     def make(*xs: jax.Array) -> jax.Array:
         shape = np.broadcast_shapes(*(np.shape(x) for x in xs))
         xs = tuple(jnp.broadcast_to(x, shape) for x in xs)
-        instead = by_numbers or INSTEAD.get(name)
-        return instead(*xs) if instead else equation.primitive.bind(*xs, **params)
+        if by_numbers or name in INSTEAD:
+            return (by_numbers or INSTEAD[name])(*xs)
+        done = pieces.target.instead.get(name, equation.primitive.bind)
+        return done(*xs, **params)
 
     if name == "convert_element_type":
         make = partial(_converted, dtype=out.dtype)
@@ -153,7 +155,8 @@ def _same(x: jax.Array, count: int) -> jax.Array:
 def _reduce(name: str, pieces: Pieces, value: Value, *, axes: Any, **_: Any) -> Value:
     if value.dtype == jnp.bool_:
         return _reduce_flags(name, pieces, value, axes=axes)
-    within, between = {"max": (jnp.max, jnp.maximum), "min": (jnp.min, jnp.minimum)}[name]
+    within, larger = {"max": (jnp.max, jnp.maximum), "min": (jnp.min, jnp.minimum)}[name]
+    between: Callable[..., jax.Array] = pieces.target.instead.get(name, larger)
     if jnp.issubdtype(value.dtype, jnp.floating):
         least, most = -jnp.inf, jnp.inf
     else:

@@ -68,10 +68,18 @@ class Step(NamedTuple):
         at = [self._positions(at, axis) for axis, at in enumerate(start)]
         ends = [self.pieces.constant(e) for e in end]
         results = evaluate(self.pieces, self.program, [*given, *states, *at, *ends])
-        for i in self._read_first(len(given), len(states)):
+        barrier = self.pieces.target.barrier
+        first = self._read_first(len(given), len(states))
+        for i in range(len(states)) if barrier else first:
+            if i in first and not self.pieces.whole(states[i].axes):
+                raise NotImplementedError(
+                    f"{self.pieces.target.name}: what is accumulated changes places along vectors"
+                    f" of {states[i].shape[-1]}, which are never in registers at once"
+                )
             for piece in states[i].pieces.reshape(-1):
                 piece.settle()
-        self.pieces.target.barrier()
+        if barrier:
+            barrier()
         pages = [*after.row, *after.col, *after.all]
         stored = [*self.state.row, *self.state.col, *self.state.all]
         for how, page, value in zip(stored, pages, results, strict=True):
@@ -141,7 +149,7 @@ class Step(NamedTuple):
     def _positions(self, first: Any, axis: int) -> Value:
         size = self.blocks[axis]
         shape = (1, size) if axis else (size, 1)
-        piece = Piece(lambda: first + jax.lax.broadcasted_iota(jnp.int32, shape, axis))
+        piece = Piece(lambda _: first + jax.lax.broadcasted_iota(jnp.int32, shape, axis))
         where = placed(size, Place(axis), Kind(axis))
         return Value((where,), jnp.dtype("int32"), np.array([piece], object))
 

@@ -8,10 +8,13 @@ their similarities (r, T, c, U) are T·U matrices (r, c), which is what the unit
 An axis along which the array is the same everywhere, as it is along every axis of size 1, is not
 there at all: a matrix has size 1 along it. A piece is computed when it is asked for, so what nobody
 asks for costs nothing.
+
+A device may have no room for long vectors: then an axis of an example's numbers is cut into equal
+lengths, a piece is asked for one cut at a time, and whoever needs all of them asks in a loop.
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from functools import partial
 from types import MappingProxyType
@@ -20,6 +23,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+MOST = 1024  # pieces of a Value where a device sets no other bound
 
 
 class Place(IntEnum):
@@ -61,6 +66,10 @@ class Target(NamedTuple):
             single multiplications. So is a product of integers.
         lacks: names of types that it does not read; they are stored in 32 bits.
         precision: what its products take in place of a `precision` of `lax.dot_general`.
+        slices: whether a matrix is cut and joined at any place; else it is never cut into several.
+        instead: how an operation is done that the device does not have, or has otherwise.
+        most: pieces of an array at most: each is a part of the kernel's program.
+        barrier: called between the reads and the writes of what is accumulated, if there is one.
     """
 
     name: str
@@ -68,6 +77,13 @@ class Target(NamedTuple):
     least: int = 1
     lacks: frozenset[str] = frozenset({"bool"})
     precision: Callable[[Any], Any] = lambda asked: asked
+    slices: bool = True
+    instead: Mapping[str, Callable[..., jax.Array]] = MappingProxyType({})
+    most: int = MOST
+    barrier: Callable[[], None] | None = None
+
+
+Cut = tuple[Any, Any]  # which cut of the FIRST and which of the SECOND axis; 0 of one that is whole
 
 
 class Piece:
@@ -108,14 +124,14 @@ class Value(NamedTuple):
     """An array as a kernel holds it.
 
     Attributes:
-        pieces: array of Piece; its length along an axis is the size if LISTED, how many cuts there
-            are if the axis is in the pieces, or 1. Each is a matrix, exactly as long as the cut
-            along an axis in it and 1 where there is none; with no axis in it, it may be a scalar.
+        pieces: np.ndarray of Piece; its length along an axis is the size if LISTED, else 1. Each
+            is a matrix, exactly as long as a cut along an axis in it and 1 where there is none;
+            with no axis in it, it may be a scalar.
     """
 
     axes: tuple[Axis, ...]
     dtype: Any
-    pieces: np.ndarray
+    pieces: Any
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -138,31 +154,31 @@ class Pieces:
         piece[()] = Piece(lambda _: x)
         return Value((), jnp.result_type(x), piece)
 
-    def cuts(self, axis: Axis) -> tuple[int, ...]:
-        """The lengths into which an axis inside the pieces is cut."""
+    def width(self, axis: Axis) -> int:
+        """The length of the cuts of an axis inside the pieces."""
         if axis.kind != Kind.WIDE or axis.size == 1:
-            return (axis.size,)
-        return self.target.widths(axis.size)
+            return axis.size
+        return self.target.width(axis.size)
 
     def cuts(self, axis: Axis) -> int:
         """How many there are."""
         return -(-axis.size // self.width(axis))
 
+    def whole(self, axes: Sequence[Axis]) -> bool:
+        """Whether no piece of a Value with these axes is cut."""
+        return all(self.cuts(axis) == 1 for axis in axes if _inside(axis))
+
     def later(
         self,
         make: Callable[..., jax.Array],
-        parts: Sequence[Piece],
+        parts: Sequence[Any],
         axes: Sequence[Axis],
         of: Callable[[Cut], Cut] = lambda cut: cut,
     ) -> Piece:
         """The piece `make(*parts)` of a Value with `axes`; its cut needs cut `of` it of them."""
         return Piece(lambda cut: make(*(part(of(cut)) for part in parts)), parts, self.whole(axes))
 
-    def whole(self, axes: Sequence[Axis]) -> bool:
-        """Whether no piece of a Value with these axes is cut."""
-        return all(self.cuts(axis) == 1 for axis in axes if _inside(axis))
-
-    def over_cuts(
+    def _over_cuts(
         self,
         make: Callable[[Any], jax.Array],
         count: int,
@@ -209,7 +225,7 @@ class Pieces:
         pieces = np.empty(counts, object)
         self._check_count(pieces)
         for at in np.ndindex(counts):
-            parts: list[Any] = [grid[at] for grid in grids]
+            parts = [grid[at] for grid in grids]
             pieces[at] = self.later(lambda *xs: make(*_met(xs)), parts, axes)
         return Value(axes, dtype, pieces)
 
@@ -242,7 +258,7 @@ class Pieces:
     def arranged(self, value: Value, like: Sequence[Axis]) -> Value:
         """`value` with its axes at the places of `like`; what is SAME stays so."""
         for i, (axis, goal) in enumerate(zip(value.axes, like)):
-            recut = _inside(axis) and self.cuts(axis) != self.cuts(goal)
+            recut = _inside(axis) and self.width(axis) != self.width(goal)
             if _inside(axis) and (recut or goal.place == Place.LISTED):
                 value = self.listed(value, i)
         if any(
@@ -267,7 +283,7 @@ class Pieces:
     ) -> np.ndarray:
         made = np.empty(pieces.shape, object)
         for at in np.ndindex(pieces.shape):
-            made[at] = self.later(make, [pieces[at]], axes, of)
+            made[at] = self.later(make, (pieces[at],), axes, of)
         return made
 
     def listed(self, value: Value, i: int) -> Value:
@@ -289,57 +305,77 @@ class Pieces:
         return Value(axes, value.dtype, np.concatenate(entries, axis=i))
 
     def _section(self, x: jax.Array, place: int, start: int, size: int) -> jax.Array:
-        """Entries start to start + size of a matrix along an axis."""
+        """Entries start to start + size of a matrix along an axis; in halves, or one, by masks."""
         if size == x.shape[place]:
             return x
         if self.target.slices:
             return jax.lax.slice_in_dim(x, start, start + size, axis=place)
-        if x.dtype == jnp.bool_:
-            return self._section(x.astype(jnp.int32), place, start, size) != 0
-        if size == 1:
-            here = jax.lax.broadcasted_iota(jnp.int32, x.shape, place) == start
-            return jnp.sum(jnp.where(here, x, 0), axis=place, keepdims=True, dtype=x.dtype)
-        if start % size or x.shape[place] % size:
-            raise NotImplementedError(
-                f"{self.target.name}: slice {start}:{start + size} of {x.shape[place]}: this kernel"
-                " cuts vectors in halves only"
-            )
-        return jnp.split(x, x.shape[place] // size, axis=place)[start // size]
+        if size > 1:
+            halves = jnp.split(_as_numbers(x), x.shape[place] // size, axis=place)
+            return _as(x.dtype, halves[start // size])
+        here = jax.lax.broadcasted_iota(jnp.int32, x.shape, place) == start
+        found = jnp.where(here, _as_numbers(x), 0)
+        return _as(x.dtype, jnp.sum(found, axis=place, keepdims=True, dtype=found.dtype))
 
     def joined(self, value: Value, i: int, axis: Axis) -> Value:
         """Axis i, LISTED, along the pieces as `axis`, where none is."""
-        counts, start = [], 0
-        for width in self.cuts(axis):
-            stop = min(start + width, axis.size)
-            taken = np.take(value.pieces, range(start, stop), axis=i)
-            counts.append((taken, width - (stop - start)))
-            start = stop
-        shape = list(value.pieces.shape)
-        shape[i] = len(counts)
-        pieces = np.empty(shape, object)
-        for at in np.ndindex(*shape):
-            taken, missing = counts[at[i]]
-            parts = [taken[(*at[:i], k, *at[i + 1 :])] for k in range(taken.shape[i])]
+        axes = (*value.axes[:i], axis, *value.axes[i + 1 :])
+        lines = np.moveaxis(value.pieces, i, -1)
+        self._check_count(lines)
+        pieces = np.empty(lines.shape[:-1], object)
+        for at in np.ndindex(*pieces.shape):
+            parts = [(part, axis._replace(size=1)) for part in lines[at]]
+            pieces[at] = self._stacked(parts, axis, axes)
+        return Value(axes, value.dtype, np.expand_dims(pieces, i))
 
-            def together(*xs: jax.Array, missing: int = missing) -> jax.Array:
-                return _stacked(xs, int(axis.place), missing)
+    def _stacked(
+        self, parts: Sequence[tuple[Piece, Axis]], axis: Axis, axes: Sequence[Axis]
+    ) -> Piece:
+        """Pieces side by side along an axis inside; each with what that axis is in it."""
+        pieces = [part for part, _ in parts]
+        if self.target.slices:
+            missing = self.width(axis) - axis.size
+            return self.later(lambda *xs: _stacked(xs, int(axis.place), missing), pieces, axes)
+        return Piece(partial(self._selected, parts, axis), pieces, self.whole(axes))
 
-            pieces[at] = self.later(together, parts, True)
-        return Value((*value.axes[:i], axis, *value.axes[i + 1 :]), value.dtype, pieces)
+    def _vectors_join(self, sizes: Sequence[int], axis: Axis) -> bool:
+        """Whether vectors of these sizes are joined to `axis` without taking them apart."""
+        start, goal = 0, self.width(axis)
+        for there in (axis._replace(size=size) for size in sizes):
+            width = self.width(there)
+            doubles = goal % width == 0 and (goal // width).bit_count() == 1
+            if start % width or not (doubles and self.cuts(there) == 1 or width == goal):
+                return False
+            start += there.size
+        return True
+
+    def _selected(self, parts: Sequence[tuple[Piece, Axis]], axis: Axis, cut: Cut) -> jax.Array:
+        """A cut of the pieces side by side, by masks."""
+        place, goal = int(axis.place), self.width(axis)
+        shape = (1, goal) if place else (goal, 1)
+        at = jax.lax.broadcasted_iota(jnp.int32, shape, place) + cut[place] * goal
+        total: Any = None
+        start, dtype = 0, None
+        for part, there in parts:
+            k: Any = 0
+            if self.cuts(there) > 1:
+                k = jnp.clip(cut[place] - start // goal, 0, self.cuts(there) - 1)
+            x = jnp.asarray(part(_at(cut, place, k)))
+            dtype, x = x.dtype, _as_numbers(x)
+            if there.size > 1:
+                x = _spread(x, place, start % goal, goal)
+            total = x if total is None else jnp.where(at >= start, x, total)
+            start += there.size
+        lengths = np.broadcast_shapes(np.shape(total), shape)
+        return _as(dtype, jnp.broadcast_to(total, lengths))
 
     def _whole(self, value: Value, axes: Sequence[Axis]) -> Value:
         """`value`, arranged like `axes`, repeated along those in the pieces where it is SAME."""
-        cuts = [self.cuts(axis) if _inside(axis) else () for axis in axes]
-        counts = [len(cut) or has for cut, has in zip(cuts, value.pieces.shape)]
-        grid = np.broadcast_to(value.pieces, counts)
-        pieces = np.empty(counts, object)
-        for at in np.ndindex(*counts):
-            shape = [1, 1]
-            for axis, cut, k in zip(axes, cuts, at):
-                if cut:
-                    shape[axis.place] = cut[k]
-            repeat = partial(_repeated, shape=tuple(shape))
-            pieces[at] = self.later(repeat, [grid[at]], _is_wide(axes))
+        shape = [1, 1]
+        for axis in axes:
+            if _inside(axis):
+                shape[axis.place] = self.width(axis)
+        pieces = self._each(partial(_repeated, shape=tuple(shape)), value.pieces, axes)
         whole = tuple(goal if _inside(goal) else axis for axis, goal in zip(value.axes, axes))
         return Value(whole, value.dtype, pieces)
 
@@ -395,6 +431,7 @@ class Pieces:
         """
         for i in over:
             axis = value.axes[i]
+            axes = _with(value.axes, i, place=Place.SAME, size=1)
             if _inside(axis):
                 value = self.masked(value, i, fill)
                 folded = self._along(value, i, within, between, fill)
@@ -423,16 +460,17 @@ class Pieces:
         """Every piece folded along axis i, which is inside."""
         place, count = int(value.axes[i].place), self.cuts(value.axes[i])
         keep = self.whole(value.axes[:i] + value.axes[i + 1 :])
+
+        def folded(part: Piece, cut: Cut) -> jax.Array:
+            def one(k: Any) -> jax.Array:
+                return within(part(_at(cut, place, k)), place)
+
+            return self._over_cuts(one, count, between, fill, [part])
+
         pieces = np.empty(value.pieces.shape, object)
         for at in np.ndindex(*pieces.shape):
-
-            def folded(cut: Cut, part: Piece = value.pieces[at]) -> jax.Array:
-                def one(k: Any) -> jax.Array:
-                    return within(part(_at(cut, place, k)), place)
-
-                return self.over_cuts(one, count, between, fill, [part])
-
-            pieces[at] = Piece(folded, [value.pieces[at]], keep)
+            part = value.pieces[at]
+            pieces[at] = Piece(partial(folded, part), [part], keep)
         return pieces
 
     def masked(self, value: Value, i: int, fill: Any) -> Value:
@@ -441,15 +479,16 @@ class Pieces:
         place = int(axis.place)
         if self.cuts(axis) * width == axis.size:
             return value
+
+        def ended(part: Piece, cut: Cut) -> jax.Array:
+            x = part(cut)
+            at = jax.lax.broadcasted_iota(jnp.int32, x.shape, place) + cut[place] * width
+            return jnp.where(at < axis.size, x, jnp.full_like(x, fill))
+
         pieces = np.empty(value.pieces.shape, object)
         for at in np.ndindex(*pieces.shape):
-
-            def ended(cut: Cut, part: Piece = value.pieces[at]) -> jax.Array:
-                x = part(cut)
-                where = jax.lax.broadcasted_iota(jnp.int32, x.shape, place) + cut[place] * width
-                return jnp.where(where < axis.size, x, jnp.full_like(x, fill))
-
-            pieces[at] = Piece(ended, [value.pieces[at]], self.whole(value.axes))
+            part = value.pieces[at]
+            pieces[at] = Piece(partial(ended, part), [part], self.whole(value.axes))
         return Value(value.axes, value.dtype, pieces)
 
     # Products.
@@ -464,7 +503,7 @@ class Pieces:
             jnp.issubdtype(dtype, jnp.floating)
             and len(inside) == 1
             and all(_inside(v.axes[i]) for v, i in zip((left, right), inside[0]))
-            and self.cuts(left.axes[inside[0][0]]) == self.cuts(right.axes[inside[0][1]])
+            and self.width(left.axes[inside[0][0]]) == self.width(right.axes[inside[0][1]])
             and not any(_inside(left.axes[i]) for i in batch_l)
             and not any(_inside(right.axes[i]) for i in batch_r)
             and all(
@@ -479,7 +518,7 @@ class Pieces:
 
     def _large_enough(self, left: Value, right: Value, over: tuple[int, int]) -> bool:
         """Whether the device's product units take pieces of these sizes."""
-        sizes = [min(self.cuts(left.axes[over[0]]))]
+        sizes = [self.width(left.axes[over[0]])]
         for value, i in zip((left, right), over):
             free = [a for k, a in enumerate(value.axes) if _inside(a) and k != i]
             sizes.append(self.width(free[0]) if free else 1)
@@ -534,7 +573,7 @@ class Pieces:
                 of = [_at((other, other), place, k) for other, place in zip(free, along)]
                 return _chained(jnp.add, [multiply(x(of[0]), y(of[1])) for x, y in zip(xs, ys)])
 
-            return self.over_cuts(one, count, jnp.add, 0, [*xs, *ys])
+            return self._over_cuts(one, count, jnp.add, 0, [*xs, *ys])
 
         def axis_of(axis: Axis, is_left: bool) -> Axis:
             if not _inside(axis):
@@ -606,14 +645,17 @@ class Pieces:
         """Entries start to stop of axis i inside the pieces."""
         axis = value.axes[i]
         place, width = int(axis.place), self.width(axis)
-        goal = self.width(axis._replace(size=stop - start))
+        left = axis._replace(size=stop - start)
+        goal = self.width(left)
         first, at = divmod(start, width)
-        if not (goal == width and not at) and start // width != (start + goal - 1) // width:
-            raise NotImplementedError(
-                f"{self.target.name}: slice {start}:{stop} of {axis.size}: this kernel cuts vectors"
-                f" only where its pieces of {width} end"
-            )
-        axes = _with(value.axes, i, size=stop - start)
+        if not (goal == width and not at):
+            halves = self.target.slices or not (width % goal or at % goal)
+            if not halves or at + goal > width:
+                entries = self.listed(value, i)
+                taken = np.take(entries.pieces, range(start, stop), axis=i)
+                axes = _with(entries.axes, i, size=stop - start)
+                return self.joined(Value(axes, value.dtype, taken), i, left)
+        axes = (*value.axes[:i], left, *value.axes[i + 1 :])
         pieces = self._each(
             lambda x: self._section(x, place, at, goal),
             value.pieces,
@@ -624,6 +666,7 @@ class Pieces:
 
     def concatenate(self, values: Sequence[Value], i: int) -> Value:
         """`lax.concatenate`."""
+        values = [v for v in values if v.axes[i].size] or values[:1]
         if len(values) == 1:
             return values[0]
         size = sum(v.axes[i].size for v in values)
@@ -631,35 +674,39 @@ class Pieces:
         if not _inside(axes[i]):
             axes = _with(axes, i, place=Place.LISTED)
             values = [self._full(v, i) for v in values]
+        axis = axes[i]
+        if _inside(axis) and not (
+            self.target.slices or self._vectors_join([v.axes[i].size for v in values], axis)
+        ):
+            apart = [self._full(self.listed(v, i) if _inside(v.axes[i]) else v, i) for v in values]
+            return self.joined(
+                self._listed_join(apart, _with(axes, i, place=Place.LISTED), i), i, axis
+            )
         own = [_with(axes, i, size=v.axes[i].size) for v in values]
         spread = [self._whole(self.arranged(v, like), like) for v, like in zip(values, own)]
-        counts = np.broadcast_shapes(*(_one(v.pieces.shape, i) for v in spread))
-        lengths = [v.pieces.shape[i] for v in spread]
-        grids = [
-            np.broadcast_to(v.pieces, (*counts[:i], k, *counts[i + 1 :]))
-            for v, k in zip(spread, lengths)
-        ]
-        pieces = np.concatenate(grids, axis=i)
-        if axes[i].place == Place.LISTED:
-            return Value(axes, spread[0].dtype, pieces)
-        cuts = [self.cuts(like[i]) for like in own]
-        full = all(sum(cut) == like[i].size for cut, like in zip(cuts[:-1], own))
-        if full and sum(cuts, ()) == self.cuts(axes[i]):
-            return Value(axes, spread[0].dtype, pieces)
-        if not full or self.cuts(axes[i]) != (size,) or sum(cuts[-1]) != own[-1][i].size:
-            raise NotImplementedError(
-                f"{self.target.name}: concatenate to {size}: a kernel joins vectors only where its "
-                "pieces end"
-            )
-        whole = np.empty(counts, object)
+        if not _inside(axis):
+            return self._listed_join(spread, axes, i)
+        counts = np.broadcast_shapes(*(v.pieces.shape for v in spread))
+        grids = [np.broadcast_to(v.pieces, counts) for v in spread]
+        pieces = np.empty(counts, object)
         for at in np.ndindex(*counts):
-            parts = pieces[(*at[:i], slice(None), *at[i + 1 :])]
+            parts: list[Any] = [(grid[at], like[i]) for grid, like in zip(grids, own)]
+            pieces[at] = self._stacked(parts, axis, axes)
+        return Value(axes, spread[0].dtype, pieces)
 
-            def together(*xs: jax.Array) -> jax.Array:
-                return _stacked(xs, int(axes[i].place), 0)
-
-            whole[at] = self.later(together, list(parts), True)
-        return Value(axes, spread[0].dtype, whole)
+    def _listed_join(self, values: Sequence[Value], axes: tuple[Axis, ...], i: int) -> Value:
+        """Values side by side along axis i, LISTED; `axes` of the whole."""
+        spread = [
+            self._whole(self.arranged(v, like), like)
+            for v in values
+            for like in [_with(axes, i, size=v.axes[i].size)]
+        ]
+        counts = np.broadcast_shapes(*(_one(v.pieces.shape, i) for v in spread))
+        grids = [
+            np.broadcast_to(v.pieces, (*counts[:i], v.pieces.shape[i], *counts[i + 1 :]))
+            for v in spread
+        ]
+        return Value(axes, spread[0].dtype, np.concatenate(grids, axis=i))
 
     def _full(self, value: Value, i: int) -> Value:
         """`value` with axis i listed if it was SAME."""
@@ -717,17 +764,15 @@ class Pieces:
         if shape[i] == 1:
             return self.broadcast(self.constant(np.zeros((), dtype)), shape, ())
         axes = tuple(placed(s, Place.SECOND if k == i else Place.SAME) for k, s in enumerate(shape))
-        cuts = self.cuts(axes[i])
-        pieces = np.empty(len(cuts), object)
+        width = self.width(axes[i])
 
-        def counted(start: int, length: int) -> jax.Array:
-            at = jax.lax.broadcasted_iota(jnp.int32, (1, length), 1) + jnp.int32(start)
+        def counted(cut: Cut) -> jax.Array:
+            at = jax.lax.broadcasted_iota(jnp.int32, (1, width), 1) + cut[1] * width
             return at.astype(dtype)
 
-        for k, (start, cut) in enumerate(zip(itertools.accumulate((0, *cuts)), cuts)):
-            pieces[k] = Piece(partial(counted, start, cut))
-        counts = [len(cuts) if k == i else 1 for k in range(len(shape))]
-        return Value(axes, jnp.dtype(dtype), pieces.reshape(counts))
+        pieces = np.empty([1] * len(shape), object)
+        pieces[(0,) * len(shape)] = Piece(counted, keep=self.whole(axes))
+        return Value(axes, jnp.dtype(dtype), pieces)
 
 
 def _at(cut: Cut, place: int, k: Any) -> Cut:
@@ -805,10 +850,19 @@ def _stacked(xs: Sequence[jax.Array], place: int, missing: int) -> jax.Array:
     return stacked != 0 if dtype == jnp.bool_ else stacked
 
 
-def _spread(x: jax.Array, place: int, start: int, width: int) -> jax.Array:
-    """A matrix of powers of two as `width` entries along an axis, from `start` on; zero elsewhere.
+def _as_numbers(x: jax.Array) -> jax.Array:
+    """Flags as numbers, for devices do not move flags about."""
+    return x.astype(jnp.int32) if x.dtype == jnp.bool_ else x
 
-    A pair of matrices is joined along a new last axis: a GPU does no more.
+
+def _as(dtype: Any, x: jax.Array) -> jax.Array:
+    return x != 0 if dtype == jnp.bool_ else x
+
+
+def _spread(x: jax.Array, place: int, start: int, width: int) -> jax.Array:
+    """A matrix as `width` entries along an axis, from `start` on; zero elsewhere.
+
+    Its length is doubled again and again: a pair is joined along a new last axis, as a GPU does it.
     """
     if place == 0:
         return _spread(x.T, 1, start, width).T

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental import pallas as pl
 
 from pallas_kernels.pair_reduce.in_kernel import evaluate
 from pallas_kernels.pair_reduce.pieces import Pieces, Place, Target
@@ -21,7 +22,7 @@ def quick_compilation() -> Iterator[None]:
     jax.config.update("jax_disable_most_optimizations", False)
 
 
-CUT = Target("cut", widths=lambda size: (16,) * -(-size // 16), recompute=True, least=16)
+CUT = Target("cut", width=lambda size: 16, least=16, slices=False)
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +35,36 @@ def cut():
 def pieces(request):
     """Vectors in one piece, as on a TPU, and cut."""
     return Pieces(request.param)
+
+
+class Page:
+    """A part of a numpy array by reference, indexed as a kernel does, outside of jit."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __getitem__(self, at):
+        return self.array[_plain(at)].copy()
+
+    def __setitem__(self, at, value):
+        self.array[_plain(at)] = value
+
+
+def _plain(at):
+    def plain(part):
+        if not isinstance(part, pl.Slice):
+            return part
+        abstract = isinstance(part.start, jax.core.Tracer)  # only the shape is asked for
+        start = 0 if abstract else int(part.start)
+        return slice(start, start + part.size)
+
+    return tuple(map(plain, at))
+
+
+@pytest.fixture(scope="session")
+def page():
+    """(numpy array) -> a page of it, to be read and written under jax.disable_jit."""
+    return Page
 
 
 @pytest.fixture(scope="session")
@@ -71,7 +102,7 @@ def _check(function, inputs, pieces, tolerance=1e-12):
         values = [_held(name, x, pieces) for name, x in zip(inputs, args)]
         results = evaluate(pieces, jax.make_jaxpr(flat)(*args), values)
         made.extend(results)
-        return flat(*args), [[piece() for piece in value.pieces.flat] for value in results]
+        return flat(*args), [_parts(value, pieces) for value in results]
 
     made = []
     with jax.enable_x64(True):
@@ -89,8 +120,26 @@ def _check(function, inputs, pieces, tolerance=1e-12):
 def assembled():
     """(Value, Pieces) -> its array."""
     return lambda value, pieces: _assembled(
-        value, [np.asarray(p()) for p in value.pieces.flat], pieces
+        value, [np.asarray(part) for part in _parts(value, pieces)], pieces
     )
+
+
+def _counts(value, pieces):
+    """How many matrices there are along each axis."""
+    listed = {Place.LISTED: lambda axis: axis.size, Place.SAME: lambda axis: 1}
+    return [listed.get(axis.place, pieces.cuts)(axis) for axis in value.axes]
+
+
+def _parts(value, pieces):
+    """Every cut of every piece."""
+    parts = []
+    for at in np.ndindex(*_counts(value, pieces)):
+        cut, place = [0, 0], list(at)
+        for i, axis in enumerate(value.axes):
+            if axis.place in (Place.FIRST, Place.SECOND):
+                cut[axis.place], place[i] = at[i], 0
+        parts.append(value.pieces[tuple(place)](tuple(cut)))
+    return parts
 
 
 def _assembled(value, parts, pieces, where=""):
@@ -100,10 +149,13 @@ def _assembled(value, parts, pieces, where=""):
     for axis in value.axes:
         assert axis.size > 1 or axis.place == Place.SAME, where
         listed, same = axis.place == Place.LISTED, axis.place == Place.SAME
-        cuts.append((1,) * axis.size if listed else (axis.size,) if same else pieces.cuts(axis))
-    assert value.pieces.shape == tuple(map(len, cuts)), where
+        cut = (pieces.width(axis),) * pieces.cuts(axis)
+        cuts.append((1,) * axis.size if listed else (axis.size,) if same else cut)
+    counts = _counts(value, pieces)
+    inside = [axis.place in (Place.FIRST, Place.SECOND) for axis in value.axes]
+    assert value.pieces.shape == tuple(1 if i else n for i, n in zip(inside, counts)), where
     starts = [(0, *itertools.accumulate(cut)) for cut in cuts]
-    for part, at in zip(parts, np.ndindex(value.pieces.shape)):
+    for part, at in zip(parts, np.ndindex(*counts)):
         assert part.dtype == value.dtype, where
         shape, inside = [1, 1], {}
         for i, axis in enumerate(value.axes):
