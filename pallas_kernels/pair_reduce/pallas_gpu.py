@@ -33,7 +33,7 @@ from pallas_kernels.pair_reduce.types import At, Tile
 LARGEST, SMALLEST = 128, 16  # rows or columns of a tile
 LANES = SMALLEST  # of any side of a matrix: what tensor cores take
 WIDEST = 64  # numbers of a vector that are in registers at once
-MOST = 64  # pieces of an array: as many take two minutes to compile, 16 of them ten seconds
+MOST = 32  # pieces of an array: 16 take half a minute to compile, 64 of them several
 
 
 def width(size: int) -> int:

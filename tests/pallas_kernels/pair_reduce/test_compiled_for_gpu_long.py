@@ -102,7 +102,7 @@ def test_an_objective_compiles_without_a_grid_of_pairs(name, dim, dtype):
     batch = 4096
     program = compiled(name, batch, dim, dtype)
     assert KERNEL in program.as_text()
-    assert temporary(program) < batch * batch  # a quarter of a float32 grid
+    assert temporary(program) < 2 * batch * batch  # half of a float32 grid
 
 
 def test_tokens_compile(monkeypatch):
@@ -151,14 +151,20 @@ FUNCTIONS = {
     "flags": lambda x: x * jnp.any(x > 0, axis=1, keepdims=True) * ~(x > 1),
     "whole": lambda x: (x.astype(jnp.int32) // 3 % 5).astype(jnp.float32) * x,
     "powers": lambda x: jnp.abs(x) ** 1.5 + (x + 9) ** -2 + jnp.exp2(x) + lax.rsqrt(x * x + 1),
-    "parts": lambda x: jnp.concatenate([x[:, 8:], x[:, :8]], axis=1),
 }
+
+
+def parts(x):
+    """Vectors cut in halves, joined the other way round, padded, and made of single numbers."""
+    turned = jnp.concatenate([x[:, 8:], x[:, :8]], axis=1)
+    shifted = jnp.pad(x[:, 1:3], ((0, 0), (5, 9)))
+    return turned + shifted
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_functions_compile_with_their_derivatives(name):
     def tile(row, col, params, at):
-        return {"score": FUNCTIONS[name](row @ FUNCTIONS[name](col).T)}
+        return {"score": FUNCTIONS[name](row @ parts(col).T)}
 
     def total(x, y):
         asked = {"sum": Reduce("sum", "score", "all")}

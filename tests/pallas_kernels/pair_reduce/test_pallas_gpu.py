@@ -115,7 +115,7 @@ def test_an_array_of_too_many_matrices_is_refused():
         return {"score": jnp.max(tokens, axis=3).sum(axis=1)}
 
     x = jnp.ones((32, 9, 16))
-    with pytest.raises(NotImplementedError, match="pallas_gpu: .* 81 matrices .* 64 is the most"):
+    with pytest.raises(NotImplementedError, match="pallas_gpu: .* 81 matrices .* 32 is the most"):
         pair_reduce(late, x, x, {"a": Reduce("sum", "score", "row")}, impl="pallas_gpu")
 
 
