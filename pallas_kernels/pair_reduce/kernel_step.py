@@ -57,8 +57,8 @@ class Step(NamedTuple):
         """
         given = [
             *(s.read(p) for s, p in zip(self.shared, shared)),
-            *(s.read(p, keep=not self.pieces.target.recompute) for s, p in zip(self.rows, row)),
-            *(s.read(p, keep=not self.pieces.target.recompute) for s, p in zip(self.cols, col)),
+            *(s.read(p) for s, p in zip(self.rows, row)),
+            *(s.read(p) for s, p in zip(self.cols, col)),
         ]
         states = [
             s.read(p)
@@ -69,8 +69,14 @@ class Step(NamedTuple):
         ends = [self.pieces.constant(e) for e in end]
         results = evaluate(self.pieces, self.program, [*given, *states, *at, *ends])
         for i in self._read_first(len(given), len(states)):
+            if not self.pieces.whole(states[i].axes):
+                raise NotImplementedError(
+                    f"{self.pieces.target.name}: what is accumulated as vectors of "
+                    f"{states[i].shape[-1]} numbers can only be changed entry by entry"
+                )
             for piece in states[i].pieces.reshape(-1):
-                piece()
+                piece.settle()
+        self.pieces.target.barrier()
         pages = [*after.row, *after.col, *after.all]
         stored = [*self.state.row, *self.state.col, *self.state.all]
         for how, page, value in zip(stored, pages, results, strict=True):
@@ -140,7 +146,7 @@ class Step(NamedTuple):
     def _positions(self, first: Any, axis: int) -> Value:
         size = self.blocks[axis]
         shape = (1, size) if axis else (size, 1)
-        piece = Piece(lambda: first + jax.lax.broadcasted_iota(jnp.int32, shape, axis))
+        piece = Piece(lambda _: first + jax.lax.broadcasted_iota(jnp.int32, shape, axis))
         where = placed(size, Place(axis), Kind(axis))
         return Value((where,), jnp.dtype("int32"), np.array([piece], object))
 

@@ -20,11 +20,8 @@ import jax
 import jax.numpy as jnp
 
 from pallas_kernels.pair_reduce.layout import Layout, typed
-from pallas_kernels.pair_reduce.sweep import State, Sweep, Visit, length
+from pallas_kernels.pair_reduce.sweep import Merge, State, Sweep, Visit, length
 from pallas_kernels.pair_reduce.types import At
-
-# Joins the states that several devices have: None means that they are added.
-Merge = Callable[[Any, Any], Any] | None
 
 
 def sweep_mesh(
@@ -56,9 +53,10 @@ def sweep_mesh(
     n, m = length(rows), length(cols)
     group = None if groups is None else (n * layout.devices // groups, m * layout.devices // groups)
     options: dict[str, Any] = {"blocks": blocks, "group": group}
+    joins: dict[str, Any] = {"merge": merge, "empty": state.all}
     if not layout.axes:
         zero = jnp.int32(0)
-        return sweep(visit, rows, cols, state, At(zero, zero), **options)
+        return sweep(visit, rows, cols, state, At(zero, zero), **options, **joins)
 
     me = jax.lax.axis_index(layout.axes)
     rows_move = nbytes((rows, state.row)) < nbytes((cols, state.col))
@@ -69,10 +67,12 @@ def sweep_mesh(
         home, over_all = rest
         if rows_move:
             start = At(origin * length(block), me * m)
-            after = sweep(visit, block, cols, State(moving, home, over_all), start, **options)
+            after = sweep(
+                visit, block, cols, State(moving, home, over_all), start, **options, **joins
+            )
             return after.row, (after.col, after.all)
         start = At(me * n, origin * length(block))
-        after = sweep(visit, rows, block, State(home, moving, over_all), start, **options)
+        after = sweep(visit, rows, block, State(home, moving, over_all), start, **options, **joins)
         return after.col, (after.row, after.all)
 
     block, moving = (rows, state.row) if rows_move else (cols, state.col)

@@ -25,7 +25,7 @@ from pallas_kernels.pair_reduce.on_chip import chip, device_kind, live_bytes, ti
 from pallas_kernels.pair_reduce.paging import FEWEST, Paging, when_first
 from pallas_kernels.pair_reduce.pieces import Pieces, Target
 from pallas_kernels.pair_reduce.stored import Stored
-from pallas_kernels.pair_reduce.sweep import State, Visit, length
+from pallas_kernels.pair_reduce.sweep import Merge, State, Visit, length
 from pallas_kernels.pair_reduce.types import At, Tile
 
 
@@ -51,6 +51,8 @@ def sweep(
     *,
     blocks: tuple[int, int],
     group: tuple[int, int] | None = None,
+    merge: Merge = None,
+    empty: Any = None,
 ) -> State:
     """As `sweep.sweep`."""
     n, m = length(rows), length(cols)

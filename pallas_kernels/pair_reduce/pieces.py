@@ -8,19 +8,21 @@ their similarities (r, T, c, U) are T·U matrices (r, c), which is what the unit
 An axis along which the array is the same everywhere, as it is along every axis of size 1, is not
 there at all: a matrix has size 1 along it. A piece is computed when it is asked for, so what nobody
 asks for costs nothing.
+
+A device may have no room for long vectors: then an axis of an example's numbers is cut into equal
+lengths, a piece is asked for one cut at a time, and whoever needs all of them asks in a loop.
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-MOST = 1024  # pieces of a Value: each is a part of the kernel's program
 
 
 class Place(IntEnum):
@@ -56,52 +58,78 @@ class Target(NamedTuple):
 
     Attributes:
         name: of the implementation, for messages.
-        widths: into which lengths an axis of kind WIDE and this size is cut along a piece; together
-            they may be longer than it. Whatever they hold beyond it is masked.
-        recompute: whether a piece with a WIDE axis is made anew each time it is asked for, because
-            it would take registers until then.
+        width: into which lengths an axis of kind WIDE and this size is cut; together they may be
+            longer than it. Whatever they hold beyond it is masked.
         least: along every axis of a product there are at least as many entries, else it is made of
             single multiplications. So is a product of integers.
+        slices: whether a matrix is cut and joined at any place.
+        most: pieces of an array at most: each is a part of the kernel's program.
+        instead: how an operation is done that the device does not have, or has otherwise.
+        barrier: called between the reads and the writes of what is accumulated.
         lacks: names of types that it does not read; they are stored in 32 bits.
         precision: what its products take in place of a `precision` of `lax.dot_general`.
     """
 
     name: str
-    widths: Callable[[int], tuple[int, ...]] = lambda size: (size,)
-    recompute: bool = False
+    width: Callable[[int], int] = lambda size: size
     least: int = 1
+    slices: bool = True
+    most: int = 1024
+    instead: Mapping[str, Callable[..., jax.Array]] = MappingProxyType({})
+    barrier: Callable[[], None] = lambda: None
     lacks: frozenset[str] = frozenset({"bool"})
     precision: Callable[[Any], Any] = lambda asked: asked
 
 
-class Piece:
-    """A matrix that is made at the first call."""
+Cut = tuple[Any, Any]  # which cut of the FIRST and which of the SECOND axis; 0 of one that is whole
 
-    def __init__(self, make: Callable[[], jax.Array], keep: bool = True) -> None:
-        self._make, self._keep = make, keep
+
+class Piece:
+    """A matrix, one for each cut, that is made when it is asked for.
+
+    It does not depend on the cut of an axis that its Value does not have.
+
+    Args:
+        make: the matrix of a cut.
+        parts: what it asks for.
+        keep: whether it is made at the first call only, the same for every cut.
+    """
+
+    def __init__(
+        self, make: Callable[[Cut], jax.Array], parts: Sequence["Piece"] = (), keep: bool = True
+    ) -> None:
+        self._make, self._parts, self._keep = make, parts, keep
         self._made: jax.Array | None = None
 
-    def __call__(self) -> jax.Array:
+    def __call__(self, cut: Cut = (0, 0)) -> jax.Array:
         if self._made is not None:
             return self._made
-        made = self._make()
+        made = self._make(cut)
         if self._keep:
             self._made = made
         return made
+
+    def settle(self) -> None:
+        """Make what is kept of it and of what it asks for: in front of a loop, not inside."""
+        if self._keep:
+            self()
+            return
+        for part in self._parts:
+            part.settle()
 
 
 class Value(NamedTuple):
     """An array as a kernel holds it.
 
     Attributes:
-        pieces: array of Piece; its length along an axis is the size if LISTED, how many cuts there
-            are if the axis is in the pieces, or 1. Each is a matrix, exactly as long as the cut
-            along an axis in it and 1 where there is none; with no axis in it, it may be a scalar.
+        pieces: array of Piece; its length along an axis is the size if LISTED, else 1. Each is a
+            matrix, exactly as long as a cut along an axis in it and 1 where there is none; with no
+            axis in it, it may be a scalar.
     """
 
     axes: tuple[Axis, ...]
     dtype: Any
-    pieces: np.ndarray
+    pieces: Any  # np.ndarray
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -121,26 +149,63 @@ class Pieces:
     def constant(self, x: Any) -> Value:
         """A scalar."""
         piece = np.empty((), object)
-        piece[()] = Piece(lambda: x)
+        piece[()] = Piece(lambda _: x)
         return Value((), jnp.result_type(x), piece)
 
-    def cuts(self, axis: Axis) -> tuple[int, ...]:
-        """The lengths into which an axis inside the pieces is cut."""
+    def width(self, axis: Axis) -> int:
+        """The length of the cuts of an axis inside the pieces."""
         if axis.kind != Kind.WIDE or axis.size == 1:
-            return (axis.size,)
-        return self.target.widths(axis.size)
+            return axis.size
+        return self.target.width(axis.size)
 
-    def later(self, make: Callable[..., jax.Array], parts: Sequence[Any], wide: bool) -> Piece:
-        """The piece `make(*parts)`."""
-        return Piece(
-            lambda: make(*(part() for part in parts)), keep=not (wide and self.target.recompute)
+    def cuts(self, axis: Axis) -> int:
+        """How many there are."""
+        return -(-axis.size // self.width(axis))
+
+    def later(
+        self,
+        make: Callable[..., jax.Array],
+        parts: Sequence[Piece],
+        axes: Sequence[Axis],
+        of: Callable[[Cut], Cut] = lambda cut: cut,
+    ) -> Piece:
+        """The piece `make(*parts)` of a Value with `axes`; its cut needs cut `of` it of them."""
+        return Piece(lambda cut: make(*(part(of(cut)) for part in parts)), parts, self.whole(axes))
+
+    def whole(self, axes: Sequence[Axis]) -> bool:
+        """Whether no piece of a Value with these axes is cut."""
+        return all(self.cuts(axis) == 1 for axis in axes if _inside(axis))
+
+    def over_cuts(
+        self,
+        make: Callable[[Any], jax.Array],
+        count: int,
+        between: Callable[[Any, Any], Any],
+        fill: Any,
+        parts: Sequence[Piece],
+    ) -> jax.Array:
+        """`make` of every cut, folded.
+
+        Args:
+            parts: what `make` asks for.
+        """
+        if count == 1:
+            return make(0)
+        for part in parts:
+            part.settle()
+        like = jax.eval_shape(make, 0)
+        return jax.lax.fori_loop(
+            0,
+            count,
+            lambda k, total: between(total, make(jnp.asarray(k, jnp.int32))),
+            jnp.full(like.shape, fill, like.dtype),
         )
 
     def _check_count(self, pieces: np.ndarray) -> None:
-        if pieces.size > MOST:
+        if pieces.size > self.target.most:
             raise NotImplementedError(
                 f"{self.target.name}: an array of the tile would be {pieces.size} matrices in the "
-                f'kernel, and {MOST} is the most; impl="xla" has no such bound'
+                f'kernel, and {self.target.most} is the most; impl="xla" has no such bound'
             )
 
     # Elementwise.
@@ -155,12 +220,11 @@ class Pieces:
         values = [self.arranged(v, axes) for v in values]
         counts = np.broadcast_shapes(*(v.pieces.shape for v in values))
         grids = [np.broadcast_to(v.pieces, counts) for v in values]
-        wide = _is_wide(axes)
         pieces = np.empty(counts, object)
         self._check_count(pieces)
         for at in np.ndindex(counts):
-            parts = [grid[at] for grid in grids]
-            pieces[at] = self.later(lambda *xs: make(*_met(xs)), parts, wide)
+            parts: list[Any] = [grid[at] for grid in grids]
+            pieces[at] = self.later(lambda *xs: make(*_met(xs)), parts, axes)
         return Value(axes, dtype, pieces)
 
     def _widened(self, value: Value, shape: tuple[int, ...]) -> Value:
@@ -174,9 +238,9 @@ class Pieces:
         axes = []
         for there in zip(*(v.axes for v in values)):
             used = [axis for axis in there if axis.place != Place.SAME]
-            inside = [axis for axis in used if _inside(axis)]
+            inside = [axis for axis in used if axis.place != Place.LISTED]
             axes.append(min(inside or used or there, key=lambda axis: axis.kind))
-        inside = [i for i, axis in enumerate(axes) if _inside(axis)]
+        inside = [i for i, a in enumerate(axes) if a.place in (Place.FIRST, Place.SECOND)]
         if len(inside) < 2:
             return tuple(axes)
         order = sorted(inside, key=lambda i: (axes[i].kind, i))
@@ -192,7 +256,7 @@ class Pieces:
     def arranged(self, value: Value, like: Sequence[Axis]) -> Value:
         """`value` with its axes at the places of `like`; what is SAME stays so."""
         for i, (axis, goal) in enumerate(zip(value.axes, like)):
-            recut = _inside(axis) and self.cuts(axis) != self.cuts(goal)
+            recut = _inside(axis) and self.width(axis) != self.width(goal)
             if _inside(axis) and (recut or goal.place == Place.LISTED):
                 value = self.listed(value, i)
         if any(
@@ -201,74 +265,124 @@ class Pieces:
         ):
             swapped = {Place.FIRST: Place.SECOND, Place.SECOND: Place.FIRST}
             axes = tuple(a._replace(place=swapped.get(a.place, a.place)) for a in value.axes)
-            wide = _is_wide(axes)
-            value = Value(axes, value.dtype, self._each(_transposed, value.pieces, wide))
+            turned = self._each(_transposed, value.pieces, axes, lambda cut: cut[::-1])
+            value = Value(axes, value.dtype, turned)
         for i, (axis, goal) in enumerate(zip(value.axes, like)):
             if axis.place == Place.LISTED and _inside(goal):
                 value = self.joined(value, i, goal)
         return value
 
-    def _each(self, make: Callable[[Any], Any], pieces: Any, wide: bool) -> np.ndarray:
+    def _each(
+        self,
+        make: Callable[[Any], Any],
+        pieces: Any,
+        axes: Sequence[Axis],
+        of: Callable[[Cut], Cut] = lambda cut: cut,
+    ) -> np.ndarray:
         made = np.empty(pieces.shape, object)
         for at in np.ndindex(pieces.shape):
-            made[at] = self.later(make, (pieces[at],), wide)
+            made[at] = self.later(make, [pieces[at]], axes, of)
         return made
 
     def listed(self, value: Value, i: int) -> Value:
         """Axis i, inside the pieces, as a piece for every index."""
         axis = value.axes[i]
-        parts = []
-        for index in range(axis.size):
-            cut, at = 0, index
-            for width in self.cuts(axis):
-                if at < width:
-                    break
-                cut, at = cut + 1, at - width
-            taken = np.take(value.pieces, [cut], axis=i)
-
-            def entry(x: jax.Array, at: int = at) -> jax.Array:
-                return x[at : at + 1] if axis.place == Place.FIRST else x[:, at : at + 1]
-
-            parts.append(self._each(entry, taken, False))
+        place = int(axis.place)
         axes = _with(value.axes, i, place=Place.LISTED)
-        return Value(axes, value.dtype, np.concatenate(parts, axis=i))
+
+        def entry(index: int) -> np.ndarray:
+            k, at = divmod(index, self.width(axis))
+            return self._each(
+                lambda x: self._section(x, place, at, 1),
+                value.pieces,
+                axes,
+                lambda cut: _at(cut, place, k),
+            )
+
+        entries = [entry(index) for index in range(axis.size)]
+        return Value(axes, value.dtype, np.concatenate(entries, axis=i))
+
+    def _section(self, x: jax.Array, place: int, start: int, size: int) -> jax.Array:
+        """Entries start to start + size of a matrix along an axis."""
+        if size == x.shape[place]:
+            return x
+        if self.target.slices:
+            return jax.lax.slice_in_dim(x, start, start + size, axis=place)
+        if x.dtype == jnp.bool_:
+            return self._section(x.astype(jnp.int32), place, start, size) != 0
+        if size == 1:
+            here = jax.lax.broadcasted_iota(jnp.int32, x.shape, place) == start
+            return jnp.sum(jnp.where(here, x, 0), axis=place, keepdims=True, dtype=x.dtype)
+        if start % size or x.shape[place] % size:
+            raise NotImplementedError(
+                f"{self.target.name}: slice {start}:{start + size} of {x.shape[place]}: this kernel"
+                " cuts vectors in halves only"
+            )
+        return jnp.split(x, x.shape[place] // size, axis=place)[start // size]
 
     def joined(self, value: Value, i: int, axis: Axis) -> Value:
         """Axis i, LISTED, along the pieces as `axis`, where none is."""
-        counts, start = [], 0
-        for width in self.cuts(axis):
-            stop = min(start + width, axis.size)
-            taken = np.take(value.pieces, range(start, stop), axis=i)
-            counts.append((taken, width - (stop - start)))
-            start = stop
-        shape = list(value.pieces.shape)
-        shape[i] = len(counts)
-        pieces = np.empty(shape, object)
-        for at in np.ndindex(*shape):
-            taken, missing = counts[at[i]]
-            parts = [taken[(*at[:i], k, *at[i + 1 :])] for k in range(taken.shape[i])]
+        axes = (*value.axes[:i], axis, *value.axes[i + 1 :])
+        lines = np.moveaxis(value.pieces, i, -1)
+        pieces = np.empty(lines.shape[:-1], object)
+        for at in np.ndindex(*pieces.shape):
+            entries = [(part, placed(1, axis.place)) for part in lines[at]]
+            pieces[at] = self._stacked(entries, axes[i], axes)
+        return Value(axes, value.dtype, np.expand_dims(pieces, i))
 
-            def together(*xs: jax.Array, missing: int = missing) -> jax.Array:
-                return _stacked(xs, int(axis.place), missing)
+    def _stacked(
+        self, parts: Sequence[tuple[Piece, Axis]], axis: Axis, axes: Sequence[Axis]
+    ) -> Piece:
+        """Pieces side by side along an axis inside; each with what that axis is in it."""
+        pieces = [part for part, _ in parts]
+        if self.target.slices:
+            missing = self.width(axis) - sum(there.size for _, there in parts)
+            return self.later(lambda *xs: _side_by_side(xs, int(axis.place), missing), pieces, axes)
+        self._check_joins(parts, axis)
+        return Piece(partial(self._selected, parts, axis), pieces, self.whole(axes))
 
-            pieces[at] = self.later(together, parts, True)
-        return Value((*value.axes[:i], axis, *value.axes[i + 1 :]), value.dtype, pieces)
-
-    def _whole(self, value: Value, axes: Sequence[Axis]) -> Value:
+    def _filled(self, value: Value, axes: Sequence[Axis]) -> Value:
         """`value`, arranged like `axes`, repeated along those in the pieces where it is SAME."""
-        cuts = [self.cuts(axis) if _inside(axis) else () for axis in axes]
-        counts = [len(cut) or has for cut, has in zip(cuts, value.pieces.shape)]
-        grid = np.broadcast_to(value.pieces, counts)
-        pieces = np.empty(counts, object)
-        for at in np.ndindex(*counts):
-            shape = [1, 1]
-            for axis, cut, k in zip(axes, cuts, at):
-                if cut:
-                    shape[axis.place] = cut[k]
-            repeat = partial(_repeated, shape=tuple(shape))
-            pieces[at] = self.later(repeat, [grid[at]], _is_wide(axes))
-        whole = tuple(goal if _inside(goal) else axis for axis, goal in zip(value.axes, axes))
-        return Value(whole, value.dtype, pieces)
+        shape = [1, 1]
+        for axis in axes:
+            if _inside(axis):
+                shape[axis.place] = self.width(axis)
+        filled = tuple(goal if _inside(goal) else axis for axis, goal in zip(value.axes, axes))
+        repeat = partial(_repeated, shape=tuple(shape))
+        return Value(filled, value.dtype, self._each(repeat, value.pieces, filled))
+
+    def _check_joins(self, parts: Sequence[tuple[Piece, Axis]], axis: Axis) -> None:
+        start, goal = 0, self.width(axis)
+        for _, there in parts:
+            width = self.width(there)
+            fits = start % width == 0 and (width == goal or self.cuts(there) == 1)
+            if there.size > 1 and not fits:
+                raise NotImplementedError(
+                    f"{self.target.name}: concatenate at {start} of {axis.size}: this kernel joins"
+                    f" vectors only where pieces of {width} begin"
+                )
+            start += there.size
+
+    def _selected(self, parts: Sequence[tuple[Piece, Axis]], axis: Axis, cut: Cut) -> jax.Array:
+        """A cut of the pieces side by side, by masks."""
+        place, goal = int(axis.place), self.width(axis)
+        shape = (1, goal) if place else (goal, 1)
+        at = jax.lax.broadcasted_iota(jnp.int32, shape, place) + cut[place] * goal
+        total: Any = None
+        start, flags = 0, False
+        for part, there in parts:
+            k: Any = 0
+            if self.cuts(there) > 1:
+                k = jnp.clip(cut[place] - start // goal, 0, self.cuts(there) - 1)
+            x = jnp.asarray(part(_at(cut, place, k)))
+            flags = x.dtype == jnp.bool_
+            x = x.astype(jnp.int32) if flags else x
+            if there.size > 1:
+                x = _spread(x, place, start % goal, goal)
+            total = x if total is None else jnp.where(at >= start, x, total)
+            start += there.size
+        total = jnp.broadcast_to(total, np.broadcast_shapes(np.shape(total), shape))
+        return total != 0 if flags else total
 
     # Shapes.
 
@@ -292,11 +406,19 @@ class Pieces:
                 f"{self.target.name}: reshape {value.shape} to {shape}: a kernel only adds or "
                 "takes away axes of size 1"
             )
-        value = self._only(value, [i for i, size in enumerate(value.shape) if size != 1])
-        return self.broadcast(value, shape, [i for i, size in enumerate(shape) if size != 1])
+        left = [axis for axis in value.axes if axis.size != 1]
+        value = self.reduced_units(value)
+        it = iter(zip(left, value.pieces.shape))
+        axes, counts = [], []
+        for size in shape:
+            axis, count = (placed(1, Place.SAME), 1) if size == 1 else next(it)
+            axes.append(axis)
+            counts.append(count)
+        return Value(tuple(axes), value.dtype, value.pieces.reshape(counts))
 
-    def _only(self, value: Value, keep: Sequence[int]) -> Value:
-        """`value` with some of its axes; the others have size 1."""
+    def reduced_units(self, value: Value) -> Value:
+        """`value` without its axes of size 1."""
+        keep = [i for i, axis in enumerate(value.axes) if axis.size != 1]
         axes = tuple(value.axes[i] for i in keep)
         counts = [value.pieces.shape[i] for i in keep]
         return Value(axes, value.dtype, value.pieces.reshape(counts))
@@ -322,43 +444,64 @@ class Pieces:
         """
         for i in over:
             axis = value.axes[i]
-            if _inside(axis):
+            axes = _with(value.axes, i, place=Place.SAME, size=1)
+            if axis.place in (Place.FIRST, Place.SECOND):
                 value = self.masked(value, i, fill)
-                folded = self._each(_second(within, int(axis.place)), value.pieces, False)
+                folded = self._along(value, i, within, between, fill)
             elif axis.place == Place.SAME:
-                folded = self._each(_second(repeated, axis.size), value.pieces, False)
+                folded = self._each(_second(repeated, axis.size), value.pieces, value.axes)
             else:
                 folded = value.pieces
             rest = [k for k in range(folded.ndim) if k != i]
             lines = folded.transpose(*rest, i)
             pieces = np.empty(lines.shape[:-1], object)
             for at in np.ndindex(*lines.shape[:-1]):
-                wide = _is_wide(value.axes[:i] + value.axes[i + 1 :])
-                pieces[at] = self.later(lambda *xs: _chained(between, xs), list(lines[at]), wide)
+                pieces[at] = self.later(lambda *xs: _chained(between, xs), list(lines[at]), axes)
             shape = list(folded.shape)
             shape[i] = 1
-            axes = _with(value.axes, i, place=Place.SAME, size=1)
             value = Value(axes, value.dtype, pieces.reshape(shape))
-        return self._only(value, [i for i in range(len(value.axes)) if i not in set(over)])
+        keep = [i for i in range(len(value.axes)) if i not in set(over)]
+        axes = tuple(value.axes[i] for i in keep)
+        return Value(axes, value.dtype, value.pieces.reshape([value.pieces.shape[i] for i in keep]))
+
+    def _along(
+        self,
+        value: Value,
+        i: int,
+        within: Callable[[jax.Array, int], jax.Array],
+        between: Callable[[jax.Array, jax.Array], jax.Array],
+        fill: Any,
+    ) -> np.ndarray:
+        """Every piece folded along axis i, which is inside."""
+        place, count = int(value.axes[i].place), self.cuts(value.axes[i])
+        keep = self.whole(value.axes[:i] + value.axes[i + 1 :])
+        pieces = np.empty(value.pieces.shape, object)
+        for at in np.ndindex(*pieces.shape):
+
+            def folded(cut: Cut, part: Piece = value.pieces[at]) -> jax.Array:
+                def one(k: Any) -> jax.Array:
+                    return within(part(_at(cut, place, k)), place)
+
+                return self.over_cuts(one, count, between, fill, [part])
+
+            pieces[at] = Piece(folded, [value.pieces[at]], keep)
+        return pieces
 
     def masked(self, value: Value, i: int, fill: Any) -> Value:
         """`value` with `fill` where its pieces reach beyond the end of axis i."""
-        axis = value.axes[i]
-        cuts = self.cuts(axis)
-        beyond = sum(cuts) - axis.size
-        if not beyond:
+        axis, width = value.axes[i], self.width(value.axes[i])
+        place = int(axis.place)
+        if self.cuts(axis) * width == axis.size:
             return value
-        pieces = value.pieces.copy()
-        last = np.take(pieces, [-1], axis=i)
-        length = cuts[-1] - beyond
+        pieces = np.empty(value.pieces.shape, object)
+        for at in np.ndindex(*pieces.shape):
 
-        def end(x: jax.Array) -> jax.Array:
-            at = jax.lax.broadcasted_iota(jnp.int32, x.shape, int(axis.place))
-            return jnp.where(at < length, x, jnp.full_like(x, fill))
+            def ended(cut: Cut, part: Piece = value.pieces[at]) -> jax.Array:
+                x = part(cut)
+                where = jax.lax.broadcasted_iota(jnp.int32, x.shape, place) + cut[place] * width
+                return jnp.where(where < axis.size, x, jnp.full_like(x, fill))
 
-        index = [slice(None)] * pieces.ndim
-        index[i] = slice(-1, None)
-        pieces[tuple(index)] = self._each(end, last, True)
+            pieces[at] = Piece(ended, [value.pieces[at]], self.whole(value.axes))
         return Value(value.axes, value.dtype, pieces)
 
     # Products.
@@ -373,7 +516,7 @@ class Pieces:
             jnp.issubdtype(dtype, jnp.floating)
             and len(inside) == 1
             and all(_inside(v.axes[i]) for v, i in zip((left, right), inside[0]))
-            and self.cuts(left.axes[inside[0][0]]) == self.cuts(right.axes[inside[0][1]])
+            and self.width(left.axes[inside[0][0]]) == self.width(right.axes[inside[0][1]])
             and not any(_inside(left.axes[i]) for i in batch_l)
             and not any(_inside(right.axes[i]) for i in batch_r)
             and all(
@@ -388,10 +531,12 @@ class Pieces:
 
     def _large_enough(self, left: Value, right: Value, over: tuple[int, int]) -> bool:
         """Whether the device's product units take pieces of these sizes."""
-        sizes = [min(self.cuts(left.axes[over[0]]))]
+        if self.target.least == 1:
+            return True
+        sizes = [self.width(left.axes[over[0]])]
         for value, i in zip((left, right), over):
             free = [a for k, a in enumerate(value.axes) if _inside(a) and k != i]
-            sizes.append(min(self.cuts(free[0])) if free else 1)
+            sizes.append(self.width(free[0]) if free else 1)
         return min(sizes) >= self.target.least
 
     def _product(
@@ -404,8 +549,7 @@ class Pieces:
         dtype: Any,
     ) -> Value:
         (sum_l, sum_r), (batch_l, batch_r) = dims
-        if sum(self.cuts(left.axes[over[0]])) > left.axes[over[0]].size:
-            left, right = self.masked(left, over[0], 0), self.masked(right, over[1], 0)
+        left, right = self.masked(left, over[0], 0), self.masked(right, over[1], 0)
         free_l = [i for i in range(len(left.axes)) if i not in (*sum_l, *batch_l)]
         free_r = [i for i in range(len(right.axes)) if i not in (*sum_r, *batch_r)]
         kinds = [
@@ -435,9 +579,16 @@ class Pieces:
         lines_r = np.broadcast_to(lines_r, batch + lines_r.shape[b:])
         pieces = np.empty(shape, object)
 
-        def summed(*xs: jax.Array) -> jax.Array:
-            half = len(xs) // 2
-            return _chained(jnp.add, [multiply(x, y) for x, y in zip(xs[:half], xs[half:])])
+        count = self.cuts(left.axes[over[0]])
+
+        def summed(xs: Any, ys: Any, cut: Cut) -> jax.Array:
+            free = cut[::-1] if swapped else cut
+
+            def one(k: Any) -> jax.Array:
+                of = [_at((other, other), place, k) for other, place in zip(free, along)]
+                return _chained(jnp.add, [multiply(x(of[0]), y(of[1])) for x, y in zip(xs, ys)])
+
+            return self.over_cuts(one, count, jnp.add, 0, [*xs, *ys])
 
         def axis_of(axis: Axis, is_left: bool) -> Axis:
             if not _inside(axis):
@@ -453,7 +604,7 @@ class Pieces:
         for at in np.ndindex(*shape):
             xs = lines_l[at[: b + n]].reshape(-1)
             ys = lines_r[(*at[:b], *at[b + n :])].reshape(-1)
-            pieces[at] = self.later(summed, [*xs, *ys], _is_wide(axes))
+            pieces[at] = Piece(partial(summed, xs, ys), [*xs, *ys], self.whole(axes))
         return Value(tuple(axes), dtype, pieces)
 
     def _multiplied(self, left: Value, right: Value, dims: Any, dtype: Any) -> Value:
@@ -508,26 +659,26 @@ class Pieces:
     def _cut(self, value: Value, i: int, start: int, stop: int) -> Value:
         """Entries start to stop of axis i inside the pieces."""
         axis = value.axes[i]
-        edges = (0, *itertools.accumulate(self.cuts(axis)))
-        goal = self.cuts(axis._replace(size=stop - start))
-        if start in edges and goal == self.cuts(axis)[edges.index(start) :][: len(goal)]:
-            first = edges.index(start)
-            taken = np.take(value.pieces, range(first, first + len(goal)), axis=i)
-            return Value(_with(value.axes, i, size=stop - start), value.dtype, taken)
-        if len(goal) > 1 or len(edges) > 2 or goal[0] != stop - start:
+        place, width = int(axis.place), self.width(axis)
+        goal = self.width(axis._replace(size=stop - start))
+        first, at = divmod(start, width)
+        if not (goal == width and not at) and start // width != (start + goal - 1) // width:
             raise NotImplementedError(
-                f"{self.target.name}: slice {start}:{stop} of {axis.size}: a kernel cuts vectors "
-                "only where its pieces end"
+                f"{self.target.name}: slice {start}:{stop} of {axis.size}: this kernel cuts vectors"
+                f" only where its pieces of {width} end"
             )
-
-        def part(x: jax.Array) -> jax.Array:
-            return x[start:stop] if axis.place == Place.FIRST else x[:, start:stop]
-
-        pieces = self._each(part, value.pieces, True)
-        return Value(_with(value.axes, i, size=stop - start), value.dtype, pieces)
+        axes = _with(value.axes, i, size=stop - start)
+        pieces = self._each(
+            lambda x: self._section(x, place, at, goal),
+            value.pieces,
+            axes,
+            lambda cut: _at(cut, place, cut[place] + first),
+        )
+        return Value(axes, value.dtype, pieces)
 
     def concatenate(self, values: Sequence[Value], i: int) -> Value:
         """`lax.concatenate`."""
+        values = [v for v in values if v.axes[i].size] or values[:1]
         if len(values) == 1:
             return values[0]
         size = sum(v.axes[i].size for v in values)
@@ -536,34 +687,21 @@ class Pieces:
             axes = _with(axes, i, place=Place.LISTED)
             values = [self._full(v, i) for v in values]
         own = [_with(axes, i, size=v.axes[i].size) for v in values]
-        spread = [self._whole(self.arranged(v, like), like) for v, like in zip(values, own)]
+        spread = [self._filled(self.arranged(v, like), like) for v, like in zip(values, own)]
         counts = np.broadcast_shapes(*(_one(v.pieces.shape, i) for v in spread))
-        lengths = [v.pieces.shape[i] for v in spread]
         grids = [
-            np.broadcast_to(v.pieces, (*counts[:i], k, *counts[i + 1 :]))
-            for v, k in zip(spread, lengths)
+            np.broadcast_to(v.pieces, (*counts[:i], v.pieces.shape[i], *counts[i + 1 :]))
+            for v in spread
         ]
-        pieces = np.concatenate(grids, axis=i)
+        joined = np.concatenate(grids, axis=i)
         if axes[i].place == Place.LISTED:
-            return Value(axes, spread[0].dtype, pieces)
-        cuts = [self.cuts(like[i]) for like in own]
-        full = all(sum(cut) == like[i].size for cut, like in zip(cuts[:-1], own))
-        if full and sum(cuts, ()) == self.cuts(axes[i]):
-            return Value(axes, spread[0].dtype, pieces)
-        if not full or self.cuts(axes[i]) != (size,) or sum(cuts[-1]) != own[-1][i].size:
-            raise NotImplementedError(
-                f"{self.target.name}: concatenate to {size}: a kernel joins vectors only where its "
-                "pieces end"
-            )
-        whole = np.empty(counts, object)
-        for at in np.ndindex(*counts):
-            parts = pieces[(*at[:i], slice(None), *at[i + 1 :])]
-
-            def together(*xs: jax.Array) -> jax.Array:
-                return _stacked(xs, int(axes[i].place), 0)
-
-            whole[at] = self.later(together, list(parts), True)
-        return Value(axes, spread[0].dtype, whole)
+            return Value(axes, spread[0].dtype, joined)
+        lines = np.moveaxis(joined, i, -1)
+        pieces = np.empty(lines.shape[:-1], object)
+        for at in np.ndindex(*pieces.shape):
+            parts = [(part, like[i]) for part, like in zip(lines[at], own)]
+            pieces[at] = self._stacked(parts, axes[i], axes)
+        return Value(axes, spread[0].dtype, np.expand_dims(pieces, i))
 
     def _full(self, value: Value, i: int) -> Value:
         """`value` with axis i listed if it was SAME."""
@@ -584,7 +722,7 @@ class Pieces:
             if interior:
                 entries = self._entries(value, i)
                 apart = [part for entry in entries for part in (*some(interior), entry)]
-                value = self.concatenate(apart[1:], i)
+                value = self.concatenate(apart[len(some(interior)) :], i)
             if low < 0 or high < 0:
                 value = self._part(value, i, max(0, -low), value.shape[i] + min(0, high))
             if low > 0 or high > 0:
@@ -621,17 +759,20 @@ class Pieces:
         if shape[i] == 1:
             return self.broadcast(self.constant(np.zeros((), dtype)), shape, ())
         axes = tuple(placed(s, Place.SECOND if k == i else Place.SAME) for k, s in enumerate(shape))
-        cuts = self.cuts(axes[i])
-        pieces = np.empty(len(cuts), object)
+        width = self.width(axes[i])
 
-        def counted(start: int, length: int) -> jax.Array:
-            at = jax.lax.broadcasted_iota(jnp.int32, (1, length), 1) + jnp.int32(start)
+        def counted(cut: Cut) -> jax.Array:
+            at = jax.lax.broadcasted_iota(jnp.int32, (1, width), 1) + cut[1] * width
             return at.astype(dtype)
 
-        for k, (start, cut) in enumerate(zip(itertools.accumulate((0, *cuts)), cuts)):
-            pieces[k] = Piece(partial(counted, start, cut))
-        counts = [len(cuts) if k == i else 1 for k in range(len(shape))]
-        return Value(axes, jnp.dtype(dtype), pieces.reshape(counts))
+        pieces = np.empty([1] * len(shape), object)
+        pieces.reshape(-1)[0] = Piece(counted, keep=self.cuts(axes[i]) == 1)
+        return Value(axes, jnp.dtype(dtype), pieces)
+
+
+def _at(cut: Cut, place: int, k: Any) -> Cut:
+    """`cut`, but k along one axis."""
+    return (cut[0], k) if place else (k, cut[1])
 
 
 def _second(function: Callable[[Any, int], Any], argument: int) -> Callable[[Any], Any]:
@@ -640,10 +781,6 @@ def _second(function: Callable[[Any, int], Any], argument: int) -> Callable[[Any
 
 def _inside(axis: Axis) -> bool:
     return axis.place in (Place.FIRST, Place.SECOND)
-
-
-def _is_wide(axes: Sequence[Axis]) -> bool:
-    return any(_inside(axis) and axis.kind == Kind.WIDE for axis in axes)
 
 
 def _either(a: Axis, b: Axis) -> Axis:
@@ -694,18 +831,37 @@ def _chained(between: Callable[[Any, Any], Any], xs: Sequence[Any]) -> Any:
     return total
 
 
-def _stacked(xs: Sequence[jax.Array], place: int, missing: int) -> jax.Array:
-    """Matrices side by side along one axis, with zeros at the end."""
+def _side_by_side(xs: Sequence[Any], place: int, missing: int) -> jax.Array:
+    """Matrices along one axis, with zeros at the end; of those of one entry the others may be 1."""
     dtype = jnp.result_type(xs[0])
     parts = [jnp.asarray(x if np.ndim(x) else jnp.full((1, 1), x)) for x in xs]
     if dtype == jnp.bool_:
         parts = [x.astype(jnp.int32) for x in parts]
+    length = max(x.shape[1 - place] for x in parts)
+    shape = [length, length]
+    for i, x in enumerate(parts):
+        shape[place] = x.shape[place]
+        parts[i] = jnp.broadcast_to(x, shape)
     if missing:
-        shape = list(parts[0].shape)
         shape[place] = missing
         parts.append(jnp.zeros(shape, parts[0].dtype))
-    stacked = parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=place)
-    return stacked != 0 if dtype == jnp.bool_ else stacked
+    joined = parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=place)
+    return joined != 0 if dtype == jnp.bool_ else joined
+
+
+def _spread(x: jax.Array, place: int, start: int, width: int) -> jax.Array:
+    """A matrix of powers of two as `width` entries along an axis, from `start` on; zero elsewhere.
+
+    A pair of matrices is joined along a new last axis: a GPU does no more.
+    """
+    if place == 0:
+        return _spread(x.T, 1, start, width).T
+    while x.shape[1] < width:
+        nothing = jnp.zeros_like(x)
+        pair = (nothing, x) if start // x.shape[1] % 2 else (x, nothing)
+        joined = jnp.concatenate([half[:, :, None] for half in pair], axis=2)
+        x = joined.transpose(0, 2, 1).reshape(x.shape[0], 2 * x.shape[1])
+    return x
 
 
 NARROWED = {"BF16_BF16_F32": jnp.bfloat16, "F16_F16_F32": jnp.float16}

@@ -6,15 +6,25 @@ kp), where K = k1 ··· k(p-1) matrices stand one after another; a leaf of one 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import pallas as pl
 
-from pallas_kernels.pair_reduce.pieces import Axis, Kind, Piece, Pieces, Place, Value, placed
+from pallas_kernels.pair_reduce.pieces import (
+    Axis,
+    Cut,
+    Kind,
+    Piece,
+    Pieces,
+    Place,
+    Value,
+    placed,
+)
 
 Side = Literal["row", "col", "all"]
 KINDS = {"row": Kind.ROW, "col": Kind.COL, "all": Kind.WIDE}
@@ -55,18 +65,18 @@ class Stored(NamedTuple):
         return self.shape[1:]
 
     @property
-    def _cuts(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The lengths in which the two axes of a page's matrices are cut."""
-        first = self.pieces.cuts(Axis(self._length, Place.FIRST, KINDS[self.side]))
-        if not self._inner:
-            return (1,), first
-        return first, self.pieces.cuts(Axis(self._inner[-1], Place.SECOND))
-
-    @property
     def page(self) -> tuple[int, ...]:
         """The shape of a page."""
-        first, last = map(sum, self._cuts)
-        return (math.prod(self._inner[:-1]), first, last) if self._inner else (first, last)
+        first, last = (axis.length for axis in self._lines)
+        return (first, last) if not self._inner else (math.prod(self._inner[:-1]), first, last)
+
+    @property
+    def _lines(self) -> tuple["_Line", "_Line"]:
+        """How the two axes of a page's matrices are cut."""
+        axes = [Axis(self._length, Place.FIRST, KINDS[self.side])]
+        axes += [Axis(size, Place.SECOND) for size in self._inner[-1:]]
+        lines = [_Line(self.pieces.width(axis), self.pieces.cuts(axis)) for axis in axes]
+        return (_Line(1, 1), lines[0]) if not self._inner else (lines[0], lines[1])
 
     @property
     def page_bytes(self) -> int:
@@ -95,70 +105,90 @@ class Stored(NamedTuple):
             x = x.reshape(-1, *self._inner)
         return x[: (*self.shape, 1)[0]].reshape(self.shape)
 
-    def read(self, page: Any, keep: bool = True) -> Value:
+    def read(self, page: Any) -> Value:
         """A page as the tile sees it.
 
         Args:
             page: a reference, or something that is indexed like one.
-            keep: whether what was read stays in registers; else it is read again at each use.
         """
-        axes, parts = self._parts()
-        pieces = np.empty(len(parts), object)
+        axes = self._axes
+        keep = self.pieces.whole(axes)
 
-        def load(index: Any) -> jax.Array:
-            x = page[index]
+        def load(k: int, cut: Cut) -> jax.Array:
+            x = page[self._index(k, cut)]
             x = x.T if self._turned else x
             return x != 0 if self.dtype == jnp.bool_ else x
 
-        for i, (index, _) in enumerate(parts):
-            pieces[i] = Piece(partial(load, index), keep)
         counts = self._counts(axes)
+        pieces = np.empty(math.prod(counts), object)
+        for k in range(len(pieces)):
+            pieces[k] = Piece(partial(load, k), keep=keep)
         return Value(axes, jnp.dtype(self.dtype), pieces.reshape(counts))
 
     def write(self, page: Any, value: Value) -> None:
         """Store a value of the tile's program as a page."""
-        axes, parts = self._parts()
+        axes = self._axes
         value = self.pieces.arranged(value, axes)
+        first, last = self._lines
+        count = first.cuts * last.cuts
         grid = np.broadcast_to(value.pieces, self._counts(axes)).reshape(-1)
-        for (index, shape), piece in zip(parts, grid):
-            x = jnp.asarray(piece()).astype(self.kernel_dtype)
-            page[index] = jnp.broadcast_to(x.T if self._turned else x, shape)
+        for k, piece in enumerate(grid):
+
+            def put(cut: Cut, k: int = k, piece: Piece = piece) -> None:
+                x = jnp.asarray(piece(cut)).astype(self.kernel_dtype)
+                x = x.T if self._turned else x
+                page[self._index(k, cut)] = jnp.broadcast_to(x, (first.width, last.width))
+
+            if count == 1:
+                put((0, 0))
+                continue
+            piece.settle()
+
+            def turn(t: Any, _: None, put: Callable[[Cut], None] = put) -> None:
+                t = jnp.asarray(t, jnp.int32)
+                put((t // last.cuts, t % last.cuts) if first.cuts > 1 else (0, t))
+
+            jax.lax.fori_loop(0, count, turn, None)
 
     @property
     def _turned(self) -> bool:
         """Whether a page lies across the tile: one number for each row."""
         return self.side == "row" and not self._inner
 
-    def _parts(self) -> tuple[tuple[Axis, ...], list[tuple[Any, tuple[int, int]]]]:
-        """The axes of a page as a Value, and where in the page each piece lies, and its shape."""
-        length, kind = self._length, KINDS[self.side]
-        first, second = (_ranges(cut) for cut in self._cuts)
+    @property
+    def _axes(self) -> tuple[Axis, ...]:
+        """The axes of a page as a Value."""
+        kind = KINDS[self.side]
+        if not self.shape:
+            return ()
         if not self._inner:
-            place = Place.FIRST if self._turned else Place.SECOND
-            axes = [placed(length, place, kind)] if self.shape else []
-            return tuple(axes), [((a, b), (n, m)) for a, n in first for b, m in second]
+            return (placed(self._length, Place.FIRST if self._turned else Place.SECOND, kind),)
         *outer, last = self._inner
-        axes = [
-            placed(length, Place.FIRST, kind),
+        return (
+            placed(self._length, Place.FIRST, kind),
             *(placed(size, Place.LISTED) for size in outer),
             placed(last, Place.SECOND),
-        ]
-        return tuple(axes), [
-            ((k, a, b), (n, m))
-            for a, n in first
-            for k in range(math.prod(outer))
-            for b, m in second
-        ]
+        )
+
+    def _index(self, k: int, cut: Cut) -> tuple[Any, ...]:
+        """Where in a page a cut of its k-th matrix lies."""
+        part = tuple(line.part(at) for line, at in zip(self._lines, cut))
+        return (k, *part) if self._inner else part
 
     def _counts(self, axes: Sequence[Axis]) -> list[int]:
-        """How many pieces there are along each axis."""
-        of = {Place.LISTED: lambda axis: axis.size, Place.SAME: lambda axis: 1}
-        return [of.get(axis.place, lambda axis: len(self.pieces.cuts(axis)))(axis) for axis in axes]
+        return [axis.size if axis.place == Place.LISTED else 1 for axis in axes]
 
 
-def _ranges(widths: Sequence[int]) -> list[tuple[slice, int]]:
-    """Where parts of these lengths lie one after another, and the lengths."""
-    if len(widths) == 1:
-        return [(slice(None), widths[0])]
-    edges = np.cumsum([0, *widths])
-    return [(slice(int(end) - width, int(end)), width) for end, width in zip(edges[1:], widths)]
+class _Line(NamedTuple):
+    """An axis of a page's matrices."""
+
+    width: int  # of a cut
+    cuts: int
+
+    @property
+    def length(self) -> int:
+        return self.width * self.cuts
+
+    def part(self, at: Any) -> Any:
+        """One cut of it, as an index."""
+        return slice(None) if self.cuts == 1 else pl.ds(at * self.width, self.width)

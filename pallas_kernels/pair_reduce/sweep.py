@@ -25,6 +25,8 @@ class State(NamedTuple):
 Visit = Callable[[Any, Any, State, At, jax.Array | None], State]
 # As `sweep` below; every implementation has one.
 Sweep = Callable[..., State]
+# Joins two states of one kind: None means that they are added.
+Merge = Callable[[Any, Any], Any] | None
 
 
 def sweep(
@@ -36,6 +38,8 @@ def sweep(
     *,
     blocks: tuple[int, int],
     group: tuple[int, int] | None = None,
+    merge: Merge = None,
+    empty: Any = None,
 ) -> State:
     """Visit all tiles of `rows` × `cols` in a fixed order.
 
@@ -49,6 +53,8 @@ def sweep(
         blocks: rows and columns of a tile, at most n and m.
         group: rows and columns of a group; pairs of two groups do not count, and tiles without any
             pair that counts are not visited.
+        merge: joins two states over all pairs, for a sweep that visits tiles side by side.
+        empty: the state over all pairs before any tile; None: zeros.
     """
     n, m = length(rows), length(cols)
     if not n or not m:
@@ -99,6 +105,11 @@ def all_of(*masks: jax.Array | None) -> jax.Array | None:
     for mask in some[1:]:
         valid = valid & mask
     return valid
+
+
+def added(a: Any, b: Any) -> Any:
+    """The sum of two pytrees."""
+    return jax.tree.map(jnp.add, a, b)
 
 
 def length(tree: Any) -> int:

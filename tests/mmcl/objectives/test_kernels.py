@@ -8,7 +8,7 @@ import pytest
 from pallas_kernels.pair_reduce import choices
 from pallas_kernels.pair_reduce.interpreted import interpreted
 
-KERNELS = ["pallas_tpu"]
+KERNELS = ["pallas_tpu", "pallas_gpu"]
 B, D = 50, 24
 
 

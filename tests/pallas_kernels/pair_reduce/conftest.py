@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental import pallas as pl
 
 from pallas_kernels.pair_reduce.in_kernel import evaluate
 from pallas_kernels.pair_reduce.pieces import Pieces, Place, Target
@@ -21,7 +22,7 @@ def quick_compilation() -> Iterator[None]:
     jax.config.update("jax_disable_most_optimizations", False)
 
 
-CUT = Target("cut", widths=lambda size: (16,) * -(-size // 16), recompute=True, least=16)
+CUT = Target("cut", width=lambda size: 16, least=16, slices=False)
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +35,36 @@ def cut():
 def pieces(request):
     """Vectors in one piece, as on a TPU, and cut."""
     return Pieces(request.param)
+
+
+class Page:
+    """An array as a kernel's reference to it: numpy's to be written, any to be read."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __getitem__(self, at):
+        x = jnp.asarray(self.array)
+        for axis, index in reversed(list(enumerate(at))):
+            if isinstance(index, pl.Slice):
+                x = jax.lax.dynamic_slice_in_dim(x, index.start, index.size, axis)
+            elif not isinstance(index, slice):
+                x = jax.lax.index_in_dim(x, index, axis, keepdims=False)
+        return x
+
+    def __setitem__(self, at, value):
+        def one(index):
+            if isinstance(index, pl.Slice):
+                return slice(int(index.start), int(index.start) + index.size)
+            return index
+
+        self.array[tuple(map(one, at))] = value
+
+
+@pytest.fixture(scope="session")
+def page():
+    """array -> what `Stored.read` and `write` take for a page."""
+    return Page
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +80,7 @@ def _held(name, x, pieces):
     numbers = stored._replace(dtype=jnp.dtype("int32"))
     beyond = numbers.paged(jnp.ones(x.shape, jnp.int32))[0] == 0
     garbage = jnp.nan if jnp.issubdtype(page.dtype, jnp.floating) else 77
-    return stored.read(jnp.where(beyond, jnp.asarray(garbage, page.dtype), page))
+    return stored.read(Page(jnp.where(beyond, jnp.asarray(garbage, page.dtype), page)))
 
 
 def _side(name, x):
@@ -71,7 +102,7 @@ def _check(function, inputs, pieces, tolerance=1e-12):
         values = [_held(name, x, pieces) for name, x in zip(inputs, args)]
         results = evaluate(pieces, jax.make_jaxpr(flat)(*args), values)
         made.extend(results)
-        return flat(*args), [[piece() for piece in value.pieces.flat] for value in results]
+        return flat(*args), [_parts(value, pieces) for value in results]
 
     made = []
     with jax.enable_x64(True):
@@ -88,36 +119,50 @@ def _check(function, inputs, pieces, tolerance=1e-12):
 @pytest.fixture(scope="session")
 def assembled():
     """(Value, Pieces) -> its array."""
-    return lambda value, pieces: _assembled(
-        value, [np.asarray(p()) for p in value.pieces.flat], pieces
-    )
+    return lambda value, pieces: _assembled(value, _parts(value, pieces), pieces)
+
+
+def _cuts(value, pieces):
+    counts = [1, 1]
+    for axis in value.axes:
+        if axis.place in (Place.FIRST, Place.SECOND):
+            counts[axis.place] = pieces.cuts(axis)
+    return list(np.ndindex(*counts))
+
+
+def _parts(value, pieces):
+    """Every cut of every piece."""
+    return [piece(cut) for piece in value.pieces.flat for cut in _cuts(value, pieces)]
 
 
 def _assembled(value, parts, pieces, where=""):
     """The array of a Value; its pieces are to be as its axes say."""
     whole = np.zeros(value.shape, value.dtype)
-    cuts = []
-    for axis in value.axes:
-        assert axis.size > 1 or axis.place == Place.SAME, where
-        listed, same = axis.place == Place.LISTED, axis.place == Place.SAME
-        cuts.append((1,) * axis.size if listed else (axis.size,) if same else pieces.cuts(axis))
-    assert value.pieces.shape == tuple(map(len, cuts)), where
-    starts = [(0, *itertools.accumulate(cut)) for cut in cuts]
-    for part, at in zip(parts, np.ndindex(value.pieces.shape)):
+    counts = [axis.size if axis.place == Place.LISTED else 1 for axis in value.axes]
+    assert value.pieces.shape == tuple(counts), where
+    inside = [axis.place for axis in value.axes if axis.place in (Place.FIRST, Place.SECOND)]
+    assert len(set(inside)) == len(inside), where
+    indices = itertools.product(np.ndindex(*counts), _cuts(value, pieces))
+    for part, (at, cut) in zip(parts, indices, strict=True):
         assert part.dtype == value.dtype, where
-        shape, inside = [1, 1], {}
-        for i, axis in enumerate(value.axes):
-            if axis.place in (Place.FIRST, Place.SECOND):
-                assert axis.place not in inside.values(), where
-                shape[axis.place], inside[i] = cuts[i][at[i]], axis.place
+        shape, into, lengths = [1, 1], [], []
+        for axis, k in zip(value.axes, at):
+            assert axis.size > 1 or axis.place == Place.SAME, where
+            width = 1
+            if axis.place == Place.SAME:
+                into.append(slice(None))
+            elif axis.place == Place.LISTED:
+                into.append(slice(k, k + 1))
+            else:
+                shape[axis.place] = width = pieces.width(axis)
+                into.append(slice(cut[axis.place] * width, (cut[axis.place] + 1) * width))
+            lengths.append(width)
         assert part.shape == tuple(shape) or (part.shape == () and not inside), where
-        if list(inside.values()) == [Place.SECOND, Place.FIRST]:
-            part = part.T
-        part = part.reshape([cuts[i][at[i]] if i in inside else 1 for i in range(len(cuts))])
+        part = np.asarray(part).T if inside == [Place.SECOND, Place.FIRST] else np.asarray(part)
+        part = part.reshape(lengths)
         ends = [
-            min(start[k] + cut[k], start[-1], size)
-            for start, cut, k, size in zip(starts, cuts, at, value.shape)
+            slice(0, n if s == slice(None) else size - s.start)
+            for s, n, size in zip(into, lengths, value.shape)
         ]
-        into = tuple(slice(start[k], end) for start, k, end in zip(starts, at, ends))
-        whole[into] = part[tuple(slice(0, i.stop - i.start) for i in into)]
+        whole[tuple(into)] = part[tuple(ends)]
     return whole

@@ -12,20 +12,7 @@ from pallas_kernels.pair_reduce.types import At
 BEGIN = At(jnp.int32(0), jnp.int32(0))
 
 
-class Page:
-    """A part of an array by reference; what was read of it does not change."""
-
-    def __init__(self, array):
-        self.array = array
-
-    def __getitem__(self, at):
-        return self.array[at].copy()
-
-    def __setitem__(self, at, value):
-        self.array[at] = value
-
-
-def by_steps(visit, rows, cols, state, blocks, pieces, group=None, start=BEGIN):
+def by_steps(visit, rows, cols, state, blocks, pieces, page, group=None, start=BEGIN):
     """As `sweep`; each page of the state is written where it was read."""
     n, m = length(rows), length(cols)
     body, *leaves = step(visit, rows, cols, state, start, blocks, group, pieces)
@@ -42,18 +29,19 @@ def by_steps(visit, rows, cols, state, blocks, pieces, group=None, start=BEGIN):
             if not body.counts(here, group):
                 continue
             visited += 1
-            now = State(*([Page(x[k]) for x in part] for part, k in zip(kept, (i, j, 0))))
-            sides = ([x[k] for x in side] for side, k in zip((shared, row, col), (0, i, j)))
-            body(*sides, now, now, here, At(start.row + n, start.col + m))
+            now = State(*([page(x[k]) for x in part] for part, k in zip(kept, (i, j, 0))))
+            sides = ([page(x[k]) for x in side] for side, k in zip((shared, row, col), (0, i, j)))
+            with jax.disable_jit():  # loops are Python's, so that numpy's arrays can be written
+                body(*sides, now, now, here, At(start.row + n, start.col + m))
     return body.whole_state([*kept.row, *kept.col, *kept.all], state), visited
 
 
-def check(visit, rows, cols, state, blocks, pieces, **options):
+def check(visit, rows, cols, state, blocks, pieces, page, **options):
     """Both give the same; the tiles that were visited."""
     start = options.pop("start", BEGIN)
     whole = jax.jit(lambda *args: sweep(visit, *args, start, blocks=blocks, **options))
     wanted = whole(rows, cols, state)
-    got, visited = by_steps(visit, rows, cols, state, blocks, pieces, start=start, **options)
+    got, visited = by_steps(visit, rows, cols, state, blocks, pieces, page, start=start, **options)
     assert jax.tree.structure(got) == jax.tree.structure(wanted)
     for x, y in zip(jax.tree.leaves(got), jax.tree.leaves(wanted)):
         np.testing.assert_allclose(x, y, rtol=2e-5, atol=2e-5)
@@ -65,7 +53,7 @@ def vectors(n, *inner):
     return jnp.asarray(rng.normal(size=(n, *inner)), jnp.float32)
 
 
-def test_a_total_that_depends_on_the_largest_number_beside_it(pieces):
+def test_a_total_that_depends_on_the_largest_number_beside_it(pieces, page):
     """The largest number is written first; the total is rescaled by the one before."""
 
     def merged(old, x, axis):
@@ -83,30 +71,37 @@ def test_a_total_that_depends_on_the_largest_number_beside_it(pieces):
         return jnp.full(shape, -1e30), jnp.zeros(shape)
 
     state = State(nothing(40), nothing(24), nothing())
-    check(visit, vectors(40, 24), vectors(24, 24), state, (16, 16), pieces)
+    check(visit, vectors(40, 24), vectors(24, 24), state, (16, 16), pieces, page)
 
 
-def test_leaves_that_change_places(pieces):
+def test_leaves_that_change_places(pieces, page):
     def visit(row, col, state, at, valid):
         a, b, c = state.row
         return State((b, c, a + jnp.sum(col)), (), ())
 
     state = State((vectors(32), vectors(32) + 1, vectors(32) + 2), (), ())
-    check(visit, vectors(32), vectors(48), state, (16, 16), pieces)
+    check(visit, vectors(32), vectors(48), state, (16, 16), pieces, page)
 
 
-def test_a_leaf_whose_matrices_change_places(pieces):
-    """A list of the last vectors: each is written where the next one is read."""
+def test_a_leaf_whose_matrices_change_places(pieces, page):
+    """A list of the last vectors: each is written where the next one is read. Of vectors that are
+    cut, none can be held while another is written.
+    """
 
     def visit(row, col, state, at, valid):
         new = (row + jnp.sum(col))[:, None]
         return State(jnp.concatenate([new, state.row[:, :2]], axis=1), (), ())
 
     state = State(vectors(16, 3, 24), (), ())
-    check(visit, vectors(16, 24), vectors(64), state, (16, 16), pieces)
+    of = visit, vectors(16, 24), vectors(64), state, (16, 16), pieces, page
+    if pieces.target.name == "cut":
+        with pytest.raises(NotImplementedError, match="of 24 numbers can only be changed entry by"):
+            check(*of)
+    else:
+        check(*of)
 
 
-def test_a_leaf_that_is_added_to_entry_by_entry_is_not_read_before(pieces):
+def test_a_leaf_that_is_added_to_entry_by_entry_is_not_read_before(pieces, page):
     def visit(row, col, state, at, valid):
         d = row * jnp.sum(col)
         return State((state.row[0] + d, state.row[1] + jnp.sum(d)), (), (state.all * 2,))
@@ -132,14 +127,14 @@ def counting(n, m):
 
 
 @pytest.mark.parametrize("n, m", [(32, 16), (33, 16), (5, 47)])
-def test_filled_up_rows_do_not_count(n, m, pieces):
-    assert check(counted, *counting(n, m), (16, 16), pieces) == -(-n // 16) * -(-m // 16)
+def test_filled_up_rows_do_not_count(n, m, pieces, page):
+    assert check(counted, *counting(n, m), (16, 16), pieces, page) == -(-n // 16) * -(-m // 16)
 
 
 @pytest.mark.parametrize("n, m, group", [(30, 20, (15, 10)), (20, 30, (2, 3))])
-def test_pairs_of_two_groups_do_not_count(n, m, group, pieces):
+def test_pairs_of_two_groups_do_not_count(n, m, group, pieces, page):
     start = At(jnp.int32(3 * group[0]), jnp.int32(3 * group[1]))
-    check(counted, *counting(n, m), (16, 16), pieces, group=group, start=start)
+    check(counted, *counting(n, m), (16, 16), pieces, page, group=group, start=start)
 
 
 def test_tiles_without_a_pair_of_a_group_are_not_visited(cut):

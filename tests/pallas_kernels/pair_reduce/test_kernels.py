@@ -16,7 +16,7 @@ from pallas_kernels.pair_reduce.flops import products
 from pallas_kernels.pair_reduce.interpreted import interpreted
 
 INF = math.inf
-KERNELS = ["pallas_tpu"]
+KERNELS = ["pallas_tpu", "pallas_gpu"]
 
 
 @pytest.fixture(params=KERNELS)
