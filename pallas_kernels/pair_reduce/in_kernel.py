@@ -27,7 +27,7 @@ is_finite select_n convert_element_type
 ELEMENTWISE = frozenset(_BY_ENTRY.split())
 # Of these, what devices lack, as what they have. expm1 keeps the digits of small numbers.
 INSTEAD: dict[str, Callable[..., jax.Array]] = {
-    "expm1": lambda x, **_: jnp.tanh(0.5 * x) * (jnp.exp(x) + 1),
+    "expm1": lambda x: jnp.tanh(0.5 * x) * (jnp.exp(x) + 1),
 }
 INSTEAD_FLAGS: dict[str, Callable[..., jax.Array]] = {
     "max": jnp.logical_or,
@@ -111,8 +111,10 @@ def _elementwise(pieces: Pieces, equation: Any, values: Sequence[Value]) -> list
     def make(*xs: jax.Array) -> jax.Array:
         shape = np.broadcast_shapes(*(np.shape(x) for x in xs))
         xs = tuple(jnp.broadcast_to(x, shape) for x in xs)
-        instead = by_numbers or pieces.target.instead.get(name) or INSTEAD.get(name)
-        return (instead or equation.primitive.bind)(*xs, **params)
+        if by_numbers or name in INSTEAD:
+            return (by_numbers or INSTEAD[name])(*xs)
+        done = pieces.target.instead.get(name, equation.primitive.bind)
+        return done(*xs, **params)
 
     if name == "convert_element_type":
         make = partial(_converted, dtype=out.dtype)

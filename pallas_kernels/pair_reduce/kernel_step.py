@@ -68,15 +68,18 @@ class Step(NamedTuple):
         at = [self._positions(at, axis) for axis, at in enumerate(start)]
         ends = [self.pieces.constant(e) for e in end]
         results = evaluate(self.pieces, self.program, [*given, *states, *at, *ends])
-        for i in self._read_first(len(given), len(states)):
-            if not self.pieces.whole(states[i].axes):
+        barrier = self.pieces.target.barrier
+        first = self._read_first(len(given), len(states))
+        for i in range(len(states)) if barrier else first:
+            if i in first and not self.pieces.whole(states[i].axes):
                 raise NotImplementedError(
-                    f"{self.pieces.target.name}: what is accumulated as vectors of "
-                    f"{states[i].shape[-1]} numbers can only be changed entry by entry"
+                    f"{self.pieces.target.name}: what is accumulated changes places along vectors"
+                    f" of {states[i].shape[-1]}, which are never in registers at once"
                 )
             for piece in states[i].pieces.reshape(-1):
                 piece.settle()
-        self.pieces.target.barrier()
+        if barrier:
+            barrier()
         pages = [*after.row, *after.col, *after.all]
         stored = [*self.state.row, *self.state.col, *self.state.all]
         for how, page, value in zip(stored, pages, results, strict=True):

@@ -38,7 +38,7 @@ MOST = 64  # pieces of an array: as many take two minutes to compile, 16 of them
 
 def width(size: int) -> int:
     """Into which powers of two a vector of `size` numbers is cut, so that little is filled up."""
-    found = min(WIDEST, max(LANES, 1 << (size - 1).bit_length()))
+    found = min(WIDEST, max(LANES, 1 << int(size - 1).bit_length()))
     while found > LANES and -size % (found // 2) < -size % found:
         found //= 2
     return found

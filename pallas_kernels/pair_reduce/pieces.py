@@ -24,6 +24,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+MOST = 1024  # pieces of a Value where a device sets no other bound
+
 
 class Place(IntEnum):
     """Where an axis of a Value is."""
@@ -62,23 +64,23 @@ class Target(NamedTuple):
             longer than it. Whatever they hold beyond it is masked.
         least: along every axis of a product there are at least as many entries, else it is made of
             single multiplications. So is a product of integers.
-        slices: whether a matrix is cut and joined at any place.
-        most: pieces of an array at most: each is a part of the kernel's program.
-        instead: how an operation is done that the device does not have, or has otherwise.
-        barrier: called between the reads and the writes of what is accumulated.
         lacks: names of types that it does not read; they are stored in 32 bits.
         precision: what its products take in place of a `precision` of `lax.dot_general`.
+        slices: whether a matrix is cut and joined at any place; else it is never cut into several.
+        instead: how an operation is done that the device does not have, or has otherwise.
+        most: pieces of an array at most: each is a part of the kernel's program.
+        barrier: called between the reads and the writes of what is accumulated, if there is one.
     """
 
     name: str
     width: Callable[[int], int] = lambda size: size
     least: int = 1
-    slices: bool = True
-    most: int = 1024
-    instead: Mapping[str, Callable[..., jax.Array]] = MappingProxyType({})
-    barrier: Callable[[], None] = lambda: None
     lacks: frozenset[str] = frozenset({"bool"})
     precision: Callable[[Any], Any] = lambda asked: asked
+    slices: bool = True
+    instead: Mapping[str, Callable[..., jax.Array]] = MappingProxyType({})
+    most: int = MOST
+    barrier: Callable[[], None] | None = None
 
 
 Cut = tuple[Any, Any]  # which cut of the FIRST and which of the SECOND axis; 0 of one that is whole
@@ -122,14 +124,14 @@ class Value(NamedTuple):
     """An array as a kernel holds it.
 
     Attributes:
-        pieces: array of Piece; its length along an axis is the size if LISTED, else 1. Each is a
-            matrix, exactly as long as a cut along an axis in it and 1 where there is none; with no
-            axis in it, it may be a scalar.
+        pieces: np.ndarray of Piece; its length along an axis is the size if LISTED, else 1. Each
+            is a matrix, exactly as long as a cut along an axis in it and 1 where there is none;
+            with no axis in it, it may be a scalar.
     """
 
     axes: tuple[Axis, ...]
     dtype: Any
-    pieces: Any  # np.ndarray
+    pieces: Any
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -162,21 +164,21 @@ class Pieces:
         """How many there are."""
         return -(-axis.size // self.width(axis))
 
+    def whole(self, axes: Sequence[Axis]) -> bool:
+        """Whether no piece of a Value with these axes is cut."""
+        return all(self.cuts(axis) == 1 for axis in axes if _inside(axis))
+
     def later(
         self,
         make: Callable[..., jax.Array],
-        parts: Sequence[Piece],
+        parts: Sequence[Any],
         axes: Sequence[Axis],
         of: Callable[[Cut], Cut] = lambda cut: cut,
     ) -> Piece:
         """The piece `make(*parts)` of a Value with `axes`; its cut needs cut `of` it of them."""
         return Piece(lambda cut: make(*(part(of(cut)) for part in parts)), parts, self.whole(axes))
 
-    def whole(self, axes: Sequence[Axis]) -> bool:
-        """Whether no piece of a Value with these axes is cut."""
-        return all(self.cuts(axis) == 1 for axis in axes if _inside(axis))
-
-    def over_cuts(
+    def _over_cuts(
         self,
         make: Callable[[Any], jax.Array],
         count: int,
@@ -223,7 +225,7 @@ class Pieces:
         pieces = np.empty(counts, object)
         self._check_count(pieces)
         for at in np.ndindex(counts):
-            parts: list[Any] = [grid[at] for grid in grids]
+            parts = [grid[at] for grid in grids]
             pieces[at] = self.later(lambda *xs: make(*_met(xs)), parts, axes)
         return Value(axes, dtype, pieces)
 
@@ -238,9 +240,9 @@ class Pieces:
         axes = []
         for there in zip(*(v.axes for v in values)):
             used = [axis for axis in there if axis.place != Place.SAME]
-            inside = [axis for axis in used if axis.place != Place.LISTED]
+            inside = [axis for axis in used if _inside(axis)]
             axes.append(min(inside or used or there, key=lambda axis: axis.kind))
-        inside = [i for i, a in enumerate(axes) if a.place in (Place.FIRST, Place.SECOND)]
+        inside = [i for i, axis in enumerate(axes) if _inside(axis)]
         if len(inside) < 2:
             return tuple(axes)
         order = sorted(inside, key=lambda i: (axes[i].kind, i))
@@ -281,7 +283,7 @@ class Pieces:
     ) -> np.ndarray:
         made = np.empty(pieces.shape, object)
         for at in np.ndindex(pieces.shape):
-            made[at] = self.later(make, [pieces[at]], axes, of)
+            made[at] = self.later(make, (pieces[at],), axes, of)
         return made
 
     def listed(self, value: Value, i: int) -> Value:
@@ -303,31 +305,27 @@ class Pieces:
         return Value(axes, value.dtype, np.concatenate(entries, axis=i))
 
     def _section(self, x: jax.Array, place: int, start: int, size: int) -> jax.Array:
-        """Entries start to start + size of a matrix along an axis."""
+        """Entries start to start + size of a matrix along an axis; in halves, or one, by masks."""
         if size == x.shape[place]:
             return x
         if self.target.slices:
             return jax.lax.slice_in_dim(x, start, start + size, axis=place)
-        if x.dtype == jnp.bool_:
-            return self._section(x.astype(jnp.int32), place, start, size) != 0
-        if size == 1:
-            here = jax.lax.broadcasted_iota(jnp.int32, x.shape, place) == start
-            return jnp.sum(jnp.where(here, x, 0), axis=place, keepdims=True, dtype=x.dtype)
-        if start % size or x.shape[place] % size:
-            raise NotImplementedError(
-                f"{self.target.name}: slice {start}:{start + size} of {x.shape[place]}: this kernel"
-                " cuts vectors in halves only"
-            )
-        return jnp.split(x, x.shape[place] // size, axis=place)[start // size]
+        if size > 1:
+            halves = jnp.split(_as_numbers(x), x.shape[place] // size, axis=place)
+            return _as(x.dtype, halves[start // size])
+        here = jax.lax.broadcasted_iota(jnp.int32, x.shape, place) == start
+        found = jnp.where(here, _as_numbers(x), 0)
+        return _as(x.dtype, jnp.sum(found, axis=place, keepdims=True, dtype=found.dtype))
 
     def joined(self, value: Value, i: int, axis: Axis) -> Value:
         """Axis i, LISTED, along the pieces as `axis`, where none is."""
         axes = (*value.axes[:i], axis, *value.axes[i + 1 :])
         lines = np.moveaxis(value.pieces, i, -1)
+        self._check_count(lines)
         pieces = np.empty(lines.shape[:-1], object)
         for at in np.ndindex(*pieces.shape):
-            entries = [(part, placed(1, axis.place)) for part in lines[at]]
-            pieces[at] = self._stacked(entries, axes[i], axes)
+            parts = [(part, axis._replace(size=1)) for part in lines[at]]
+            pieces[at] = self._stacked(parts, axis, axes)
         return Value(axes, value.dtype, np.expand_dims(pieces, i))
 
     def _stacked(
@@ -336,32 +334,20 @@ class Pieces:
         """Pieces side by side along an axis inside; each with what that axis is in it."""
         pieces = [part for part, _ in parts]
         if self.target.slices:
-            missing = self.width(axis) - sum(there.size for _, there in parts)
-            return self.later(lambda *xs: _side_by_side(xs, int(axis.place), missing), pieces, axes)
-        self._check_joins(parts, axis)
+            missing = self.width(axis) - axis.size
+            return self.later(lambda *xs: _stacked(xs, int(axis.place), missing), pieces, axes)
         return Piece(partial(self._selected, parts, axis), pieces, self.whole(axes))
 
-    def _filled(self, value: Value, axes: Sequence[Axis]) -> Value:
-        """`value`, arranged like `axes`, repeated along those in the pieces where it is SAME."""
-        shape = [1, 1]
-        for axis in axes:
-            if _inside(axis):
-                shape[axis.place] = self.width(axis)
-        filled = tuple(goal if _inside(goal) else axis for axis, goal in zip(value.axes, axes))
-        repeat = partial(_repeated, shape=tuple(shape))
-        return Value(filled, value.dtype, self._each(repeat, value.pieces, filled))
-
-    def _check_joins(self, parts: Sequence[tuple[Piece, Axis]], axis: Axis) -> None:
+    def _vectors_join(self, sizes: Sequence[int], axis: Axis) -> bool:
+        """Whether vectors of these sizes are joined to `axis` without taking them apart."""
         start, goal = 0, self.width(axis)
-        for _, there in parts:
+        for there in (axis._replace(size=size) for size in sizes):
             width = self.width(there)
-            fits = start % width == 0 and (width == goal or self.cuts(there) == 1)
-            if there.size > 1 and not fits:
-                raise NotImplementedError(
-                    f"{self.target.name}: concatenate at {start} of {axis.size}: this kernel joins"
-                    f" vectors only where pieces of {width} begin"
-                )
+            doubles = goal % width == 0 and (goal // width).bit_count() == 1
+            if start % width or not (doubles and self.cuts(there) == 1 or width == goal):
+                return False
             start += there.size
+        return True
 
     def _selected(self, parts: Sequence[tuple[Piece, Axis]], axis: Axis, cut: Cut) -> jax.Array:
         """A cut of the pieces side by side, by masks."""
@@ -369,20 +355,29 @@ class Pieces:
         shape = (1, goal) if place else (goal, 1)
         at = jax.lax.broadcasted_iota(jnp.int32, shape, place) + cut[place] * goal
         total: Any = None
-        start, flags = 0, False
+        start, dtype = 0, None
         for part, there in parts:
             k: Any = 0
             if self.cuts(there) > 1:
                 k = jnp.clip(cut[place] - start // goal, 0, self.cuts(there) - 1)
             x = jnp.asarray(part(_at(cut, place, k)))
-            flags = x.dtype == jnp.bool_
-            x = x.astype(jnp.int32) if flags else x
+            dtype, x = x.dtype, _as_numbers(x)
             if there.size > 1:
                 x = _spread(x, place, start % goal, goal)
             total = x if total is None else jnp.where(at >= start, x, total)
             start += there.size
-        total = jnp.broadcast_to(total, np.broadcast_shapes(np.shape(total), shape))
-        return total != 0 if flags else total
+        lengths = np.broadcast_shapes(np.shape(total), shape)
+        return _as(dtype, jnp.broadcast_to(total, lengths))
+
+    def _whole(self, value: Value, axes: Sequence[Axis]) -> Value:
+        """`value`, arranged like `axes`, repeated along those in the pieces where it is SAME."""
+        shape = [1, 1]
+        for axis in axes:
+            if _inside(axis):
+                shape[axis.place] = self.width(axis)
+        pieces = self._each(partial(_repeated, shape=tuple(shape)), value.pieces, axes)
+        whole = tuple(goal if _inside(goal) else axis for axis, goal in zip(value.axes, axes))
+        return Value(whole, value.dtype, pieces)
 
     # Shapes.
 
@@ -406,19 +401,11 @@ class Pieces:
                 f"{self.target.name}: reshape {value.shape} to {shape}: a kernel only adds or "
                 "takes away axes of size 1"
             )
-        left = [axis for axis in value.axes if axis.size != 1]
-        value = self.reduced_units(value)
-        it = iter(zip(left, value.pieces.shape))
-        axes, counts = [], []
-        for size in shape:
-            axis, count = (placed(1, Place.SAME), 1) if size == 1 else next(it)
-            axes.append(axis)
-            counts.append(count)
-        return Value(tuple(axes), value.dtype, value.pieces.reshape(counts))
+        value = self._only(value, [i for i, size in enumerate(value.shape) if size != 1])
+        return self.broadcast(value, shape, [i for i, size in enumerate(shape) if size != 1])
 
-    def reduced_units(self, value: Value) -> Value:
-        """`value` without its axes of size 1."""
-        keep = [i for i, axis in enumerate(value.axes) if axis.size != 1]
+    def _only(self, value: Value, keep: Sequence[int]) -> Value:
+        """`value` with some of its axes; the others have size 1."""
         axes = tuple(value.axes[i] for i in keep)
         counts = [value.pieces.shape[i] for i in keep]
         return Value(axes, value.dtype, value.pieces.reshape(counts))
@@ -445,7 +432,7 @@ class Pieces:
         for i in over:
             axis = value.axes[i]
             axes = _with(value.axes, i, place=Place.SAME, size=1)
-            if axis.place in (Place.FIRST, Place.SECOND):
+            if _inside(axis):
                 value = self.masked(value, i, fill)
                 folded = self._along(value, i, within, between, fill)
             elif axis.place == Place.SAME:
@@ -460,9 +447,7 @@ class Pieces:
             shape = list(folded.shape)
             shape[i] = 1
             value = Value(axes, value.dtype, pieces.reshape(shape))
-        keep = [i for i in range(len(value.axes)) if i not in set(over)]
-        axes = tuple(value.axes[i] for i in keep)
-        return Value(axes, value.dtype, value.pieces.reshape([value.pieces.shape[i] for i in keep]))
+        return self._only(value, [i for i in range(len(value.axes)) if i not in set(over)])
 
     def _along(
         self,
@@ -475,16 +460,17 @@ class Pieces:
         """Every piece folded along axis i, which is inside."""
         place, count = int(value.axes[i].place), self.cuts(value.axes[i])
         keep = self.whole(value.axes[:i] + value.axes[i + 1 :])
+
+        def folded(part: Piece, cut: Cut) -> jax.Array:
+            def one(k: Any) -> jax.Array:
+                return within(part(_at(cut, place, k)), place)
+
+            return self._over_cuts(one, count, between, fill, [part])
+
         pieces = np.empty(value.pieces.shape, object)
         for at in np.ndindex(*pieces.shape):
-
-            def folded(cut: Cut, part: Piece = value.pieces[at]) -> jax.Array:
-                def one(k: Any) -> jax.Array:
-                    return within(part(_at(cut, place, k)), place)
-
-                return self.over_cuts(one, count, between, fill, [part])
-
-            pieces[at] = Piece(folded, [value.pieces[at]], keep)
+            part = value.pieces[at]
+            pieces[at] = Piece(partial(folded, part), [part], keep)
         return pieces
 
     def masked(self, value: Value, i: int, fill: Any) -> Value:
@@ -493,15 +479,16 @@ class Pieces:
         place = int(axis.place)
         if self.cuts(axis) * width == axis.size:
             return value
+
+        def ended(part: Piece, cut: Cut) -> jax.Array:
+            x = part(cut)
+            at = jax.lax.broadcasted_iota(jnp.int32, x.shape, place) + cut[place] * width
+            return jnp.where(at < axis.size, x, jnp.full_like(x, fill))
+
         pieces = np.empty(value.pieces.shape, object)
         for at in np.ndindex(*pieces.shape):
-
-            def ended(cut: Cut, part: Piece = value.pieces[at]) -> jax.Array:
-                x = part(cut)
-                where = jax.lax.broadcasted_iota(jnp.int32, x.shape, place) + cut[place] * width
-                return jnp.where(where < axis.size, x, jnp.full_like(x, fill))
-
-            pieces[at] = Piece(ended, [value.pieces[at]], self.whole(value.axes))
+            part = value.pieces[at]
+            pieces[at] = Piece(partial(ended, part), [part], self.whole(value.axes))
         return Value(value.axes, value.dtype, pieces)
 
     # Products.
@@ -531,8 +518,6 @@ class Pieces:
 
     def _large_enough(self, left: Value, right: Value, over: tuple[int, int]) -> bool:
         """Whether the device's product units take pieces of these sizes."""
-        if self.target.least == 1:
-            return True
         sizes = [self.width(left.axes[over[0]])]
         for value, i in zip((left, right), over):
             free = [a for k, a in enumerate(value.axes) if _inside(a) and k != i]
@@ -588,7 +573,7 @@ class Pieces:
                 of = [_at((other, other), place, k) for other, place in zip(free, along)]
                 return _chained(jnp.add, [multiply(x(of[0]), y(of[1])) for x, y in zip(xs, ys)])
 
-            return self.over_cuts(one, count, jnp.add, 0, [*xs, *ys])
+            return self._over_cuts(one, count, jnp.add, 0, [*xs, *ys])
 
         def axis_of(axis: Axis, is_left: bool) -> Axis:
             if not _inside(axis):
@@ -660,14 +645,17 @@ class Pieces:
         """Entries start to stop of axis i inside the pieces."""
         axis = value.axes[i]
         place, width = int(axis.place), self.width(axis)
-        goal = self.width(axis._replace(size=stop - start))
+        left = axis._replace(size=stop - start)
+        goal = self.width(left)
         first, at = divmod(start, width)
-        if not (goal == width and not at) and start // width != (start + goal - 1) // width:
-            raise NotImplementedError(
-                f"{self.target.name}: slice {start}:{stop} of {axis.size}: this kernel cuts vectors"
-                f" only where its pieces of {width} end"
-            )
-        axes = _with(value.axes, i, size=stop - start)
+        if not (goal == width and not at):
+            halves = self.target.slices or not (width % goal or at % goal)
+            if not halves or at + goal > width:
+                entries = self.listed(value, i)
+                taken = np.take(entries.pieces, range(start, stop), axis=i)
+                axes = _with(entries.axes, i, size=stop - start)
+                return self.joined(Value(axes, value.dtype, taken), i, left)
+        axes = (*value.axes[:i], left, *value.axes[i + 1 :])
         pieces = self._each(
             lambda x: self._section(x, place, at, goal),
             value.pieces,
@@ -686,22 +674,39 @@ class Pieces:
         if not _inside(axes[i]):
             axes = _with(axes, i, place=Place.LISTED)
             values = [self._full(v, i) for v in values]
+        axis = axes[i]
+        if _inside(axis) and not (
+            self.target.slices or self._vectors_join([v.axes[i].size for v in values], axis)
+        ):
+            apart = [self._full(self.listed(v, i) if _inside(v.axes[i]) else v, i) for v in values]
+            return self.joined(
+                self._listed_join(apart, _with(axes, i, place=Place.LISTED), i), i, axis
+            )
         own = [_with(axes, i, size=v.axes[i].size) for v in values]
-        spread = [self._filled(self.arranged(v, like), like) for v, like in zip(values, own)]
+        spread = [self._whole(self.arranged(v, like), like) for v, like in zip(values, own)]
+        if not _inside(axis):
+            return self._listed_join(spread, axes, i)
+        counts = np.broadcast_shapes(*(v.pieces.shape for v in spread))
+        grids = [np.broadcast_to(v.pieces, counts) for v in spread]
+        pieces = np.empty(counts, object)
+        for at in np.ndindex(*counts):
+            parts: list[Any] = [(grid[at], like[i]) for grid, like in zip(grids, own)]
+            pieces[at] = self._stacked(parts, axis, axes)
+        return Value(axes, spread[0].dtype, pieces)
+
+    def _listed_join(self, values: Sequence[Value], axes: tuple[Axis, ...], i: int) -> Value:
+        """Values side by side along axis i, LISTED; `axes` of the whole."""
+        spread = [
+            self._whole(self.arranged(v, like), like)
+            for v in values
+            for like in [_with(axes, i, size=v.axes[i].size)]
+        ]
         counts = np.broadcast_shapes(*(_one(v.pieces.shape, i) for v in spread))
         grids = [
             np.broadcast_to(v.pieces, (*counts[:i], v.pieces.shape[i], *counts[i + 1 :]))
             for v in spread
         ]
-        joined = np.concatenate(grids, axis=i)
-        if axes[i].place == Place.LISTED:
-            return Value(axes, spread[0].dtype, joined)
-        lines = np.moveaxis(joined, i, -1)
-        pieces = np.empty(lines.shape[:-1], object)
-        for at in np.ndindex(*pieces.shape):
-            parts = [(part, like[i]) for part, like in zip(lines[at], own)]
-            pieces[at] = self._stacked(parts, axes[i], axes)
-        return Value(axes, spread[0].dtype, np.expand_dims(pieces, i))
+        return Value(axes, spread[0].dtype, np.concatenate(grids, axis=i))
 
     def _full(self, value: Value, i: int) -> Value:
         """`value` with axis i listed if it was SAME."""
@@ -722,7 +727,7 @@ class Pieces:
             if interior:
                 entries = self._entries(value, i)
                 apart = [part for entry in entries for part in (*some(interior), entry)]
-                value = self.concatenate(apart[len(some(interior)) :], i)
+                value = self.concatenate(apart[1:], i)
             if low < 0 or high < 0:
                 value = self._part(value, i, max(0, -low), value.shape[i] + min(0, high))
             if low > 0 or high > 0:
@@ -766,7 +771,7 @@ class Pieces:
             return at.astype(dtype)
 
         pieces = np.empty([1] * len(shape), object)
-        pieces.reshape(-1)[0] = Piece(counted, keep=self.cuts(axes[i]) == 1)
+        pieces[(0,) * len(shape)] = Piece(counted, keep=self.whole(axes))
         return Value(axes, jnp.dtype(dtype), pieces)
 
 
@@ -831,28 +836,33 @@ def _chained(between: Callable[[Any, Any], Any], xs: Sequence[Any]) -> Any:
     return total
 
 
-def _side_by_side(xs: Sequence[Any], place: int, missing: int) -> jax.Array:
-    """Matrices along one axis, with zeros at the end; of those of one entry the others may be 1."""
+def _stacked(xs: Sequence[jax.Array], place: int, missing: int) -> jax.Array:
+    """Matrices side by side along one axis, with zeros at the end."""
     dtype = jnp.result_type(xs[0])
     parts = [jnp.asarray(x if np.ndim(x) else jnp.full((1, 1), x)) for x in xs]
     if dtype == jnp.bool_:
         parts = [x.astype(jnp.int32) for x in parts]
-    length = max(x.shape[1 - place] for x in parts)
-    shape = [length, length]
-    for i, x in enumerate(parts):
-        shape[place] = x.shape[place]
-        parts[i] = jnp.broadcast_to(x, shape)
     if missing:
+        shape = list(parts[0].shape)
         shape[place] = missing
         parts.append(jnp.zeros(shape, parts[0].dtype))
-    joined = parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=place)
-    return joined != 0 if dtype == jnp.bool_ else joined
+    stacked = parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=place)
+    return stacked != 0 if dtype == jnp.bool_ else stacked
+
+
+def _as_numbers(x: jax.Array) -> jax.Array:
+    """Flags as numbers, for devices do not move flags about."""
+    return x.astype(jnp.int32) if x.dtype == jnp.bool_ else x
+
+
+def _as(dtype: Any, x: jax.Array) -> jax.Array:
+    return x != 0 if dtype == jnp.bool_ else x
 
 
 def _spread(x: jax.Array, place: int, start: int, width: int) -> jax.Array:
-    """A matrix of powers of two as `width` entries along an axis, from `start` on; zero elsewhere.
+    """A matrix as `width` entries along an axis, from `start` on; zero elsewhere.
 
-    A pair of matrices is joined along a new last axis: a GPU does no more.
+    Its length is doubled again and again: a pair is joined along a new last axis, as a GPU does it.
     """
     if place == 0:
         return _spread(x.T, 1, start, width).T

@@ -6,7 +6,7 @@ kp), where K = k1 ··· k(p-1) matrices stand one after another; a leaf of one 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -65,18 +65,21 @@ class Stored(NamedTuple):
         return self.shape[1:]
 
     @property
-    def page(self) -> tuple[int, ...]:
-        """The shape of a page."""
-        first, last = (axis.length for axis in self._lines)
-        return (first, last) if not self._inner else (math.prod(self._inner[:-1]), first, last)
-
-    @property
     def _lines(self) -> tuple["_Line", "_Line"]:
         """How the two axes of a page's matrices are cut."""
-        axes = [Axis(self._length, Place.FIRST, KINDS[self.side])]
-        axes += [Axis(size, Place.SECOND) for size in self._inner[-1:]]
-        lines = [_Line(self.pieces.width(axis), self.pieces.cuts(axis)) for axis in axes]
-        return (_Line(1, 1), lines[0]) if not self._inner else (lines[0], lines[1])
+        first = self._line(Axis(self._length, Place.FIRST, KINDS[self.side]))
+        if not self._inner:
+            return _Line(1, 1), first
+        return first, self._line(Axis(self._inner[-1], Place.SECOND))
+
+    def _line(self, axis: Axis) -> "_Line":
+        return _Line(self.pieces.width(axis), self.pieces.cuts(axis))
+
+    @property
+    def page(self) -> tuple[int, ...]:
+        """The shape of a page."""
+        first, last = (line.length for line in self._lines)
+        return (math.prod(self._inner[:-1]), first, last) if self._inner else (first, last)
 
     @property
     def page_bytes(self) -> int:
@@ -112,7 +115,6 @@ class Stored(NamedTuple):
             page: a reference, or something that is indexed like one.
         """
         axes = self._axes
-        keep = self.pieces.whole(axes)
 
         def load(k: int, cut: Cut) -> jax.Array:
             x = page[self._index(k, cut)]
@@ -122,33 +124,31 @@ class Stored(NamedTuple):
         counts = self._counts(axes)
         pieces = np.empty(math.prod(counts), object)
         for k in range(len(pieces)):
-            pieces[k] = Piece(partial(load, k), keep=keep)
+            pieces[k] = Piece(partial(load, k), keep=self.pieces.whole(axes))
         return Value(axes, jnp.dtype(self.dtype), pieces.reshape(counts))
 
     def write(self, page: Any, value: Value) -> None:
         """Store a value of the tile's program as a page."""
         axes = self._axes
         value = self.pieces.arranged(value, axes)
-        first, last = self._lines
-        count = first.cuts * last.cuts
         grid = np.broadcast_to(value.pieces, self._counts(axes)).reshape(-1)
+        first, last = self._lines
+        shape = (first.width, last.width)
+
+        def put(k: int, cut: Cut) -> None:
+            x = jnp.asarray(grid[k](cut)).astype(self.kernel_dtype)
+            page[self._index(k, cut)] = jnp.broadcast_to(x.T if self._turned else x, shape)
+
+        def turn(k: int, t: Any, _: None) -> None:
+            t = jnp.asarray(t, jnp.int32)
+            put(k, (0, t) if first.cuts == 1 else (t // last.cuts, t % last.cuts))
+
         for k, piece in enumerate(grid):
-
-            def put(cut: Cut, k: int = k, piece: Piece = piece) -> None:
-                x = jnp.asarray(piece(cut)).astype(self.kernel_dtype)
-                x = x.T if self._turned else x
-                page[self._index(k, cut)] = jnp.broadcast_to(x, (first.width, last.width))
-
-            if count == 1:
-                put((0, 0))
-                continue
-            piece.settle()
-
-            def turn(t: Any, _: None, put: Callable[[Cut], None] = put) -> None:
-                t = jnp.asarray(t, jnp.int32)
-                put((t // last.cuts, t % last.cuts) if first.cuts > 1 else (0, t))
-
-            jax.lax.fori_loop(0, count, turn, None)
+            if first.cuts * last.cuts == 1:
+                put(k, (0, 0))
+            else:
+                piece.settle()
+                jax.lax.fori_loop(0, first.cuts * last.cuts, partial(turn, k), None)
 
     @property
     def _turned(self) -> bool:
@@ -158,24 +158,24 @@ class Stored(NamedTuple):
     @property
     def _axes(self) -> tuple[Axis, ...]:
         """The axes of a page as a Value."""
-        kind = KINDS[self.side]
-        if not self.shape:
-            return ()
+        length, kind = self._length, KINDS[self.side]
         if not self._inner:
-            return (placed(self._length, Place.FIRST if self._turned else Place.SECOND, kind),)
+            place = Place.FIRST if self._turned else Place.SECOND
+            return (placed(length, place, kind),) if self.shape else ()
         *outer, last = self._inner
         return (
-            placed(self._length, Place.FIRST, kind),
+            placed(length, Place.FIRST, kind),
             *(placed(size, Place.LISTED) for size in outer),
             placed(last, Place.SECOND),
         )
 
     def _index(self, k: int, cut: Cut) -> tuple[Any, ...]:
         """Where in a page a cut of its k-th matrix lies."""
-        part = tuple(line.part(at) for line, at in zip(self._lines, cut))
-        return (k, *part) if self._inner else part
+        parts = tuple(line.part(at) for line, at in zip(self._lines, cut))
+        return (k, *parts) if self._inner else parts
 
     def _counts(self, axes: Sequence[Axis]) -> list[int]:
+        """How many pieces there are along each axis."""
         return [axis.size if axis.place == Place.LISTED else 1 for axis in axes]
 
 

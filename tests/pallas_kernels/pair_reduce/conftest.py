@@ -38,32 +38,32 @@ def pieces(request):
 
 
 class Page:
-    """An array as a kernel's reference to it: numpy's to be written, any to be read."""
+    """A part of a numpy array by reference, indexed as a kernel does, outside of jit."""
 
     def __init__(self, array):
         self.array = array
 
     def __getitem__(self, at):
-        x = jnp.asarray(self.array)
-        for axis, index in reversed(list(enumerate(at))):
-            if isinstance(index, pl.Slice):
-                x = jax.lax.dynamic_slice_in_dim(x, index.start, index.size, axis)
-            elif not isinstance(index, slice):
-                x = jax.lax.index_in_dim(x, index, axis, keepdims=False)
-        return x
+        return self.array[_plain(at)].copy()
 
     def __setitem__(self, at, value):
-        def one(index):
-            if isinstance(index, pl.Slice):
-                return slice(int(index.start), int(index.start) + index.size)
-            return index
+        self.array[_plain(at)] = value
 
-        self.array[tuple(map(one, at))] = value
+
+def _plain(at):
+    def plain(part):
+        if not isinstance(part, pl.Slice):
+            return part
+        abstract = isinstance(part.start, jax.core.Tracer)  # only the shape is asked for
+        start = 0 if abstract else int(part.start)
+        return slice(start, start + part.size)
+
+    return tuple(map(plain, at))
 
 
 @pytest.fixture(scope="session")
 def page():
-    """array -> what `Stored.read` and `write` take for a page."""
+    """(numpy array) -> a page of it, to be read and written under jax.disable_jit."""
     return Page
 
 
@@ -80,7 +80,7 @@ def _held(name, x, pieces):
     numbers = stored._replace(dtype=jnp.dtype("int32"))
     beyond = numbers.paged(jnp.ones(x.shape, jnp.int32))[0] == 0
     garbage = jnp.nan if jnp.issubdtype(page.dtype, jnp.floating) else 77
-    return stored.read(Page(jnp.where(beyond, jnp.asarray(garbage, page.dtype), page)))
+    return stored.read(jnp.where(beyond, jnp.asarray(garbage, page.dtype), page))
 
 
 def _side(name, x):
@@ -119,50 +119,57 @@ def _check(function, inputs, pieces, tolerance=1e-12):
 @pytest.fixture(scope="session")
 def assembled():
     """(Value, Pieces) -> its array."""
-    return lambda value, pieces: _assembled(value, _parts(value, pieces), pieces)
+    return lambda value, pieces: _assembled(
+        value, [np.asarray(part) for part in _parts(value, pieces)], pieces
+    )
 
 
-def _cuts(value, pieces):
-    counts = [1, 1]
-    for axis in value.axes:
-        if axis.place in (Place.FIRST, Place.SECOND):
-            counts[axis.place] = pieces.cuts(axis)
-    return list(np.ndindex(*counts))
+def _counts(value, pieces):
+    """How many matrices there are along each axis."""
+    listed = {Place.LISTED: lambda axis: axis.size, Place.SAME: lambda axis: 1}
+    return [listed.get(axis.place, pieces.cuts)(axis) for axis in value.axes]
 
 
 def _parts(value, pieces):
     """Every cut of every piece."""
-    return [piece(cut) for piece in value.pieces.flat for cut in _cuts(value, pieces)]
+    parts = []
+    for at in np.ndindex(*_counts(value, pieces)):
+        cut, place = [0, 0], list(at)
+        for i, axis in enumerate(value.axes):
+            if axis.place in (Place.FIRST, Place.SECOND):
+                cut[axis.place], place[i] = at[i], 0
+        parts.append(value.pieces[tuple(place)](tuple(cut)))
+    return parts
 
 
 def _assembled(value, parts, pieces, where=""):
     """The array of a Value; its pieces are to be as its axes say."""
     whole = np.zeros(value.shape, value.dtype)
-    counts = [axis.size if axis.place == Place.LISTED else 1 for axis in value.axes]
-    assert value.pieces.shape == tuple(counts), where
-    inside = [axis.place for axis in value.axes if axis.place in (Place.FIRST, Place.SECOND)]
-    assert len(set(inside)) == len(inside), where
-    indices = itertools.product(np.ndindex(*counts), _cuts(value, pieces))
-    for part, (at, cut) in zip(parts, indices, strict=True):
+    cuts = []
+    for axis in value.axes:
+        assert axis.size > 1 or axis.place == Place.SAME, where
+        listed, same = axis.place == Place.LISTED, axis.place == Place.SAME
+        cut = (pieces.width(axis),) * pieces.cuts(axis)
+        cuts.append((1,) * axis.size if listed else (axis.size,) if same else cut)
+    counts = _counts(value, pieces)
+    inside = [axis.place in (Place.FIRST, Place.SECOND) for axis in value.axes]
+    assert value.pieces.shape == tuple(1 if i else n for i, n in zip(inside, counts)), where
+    starts = [(0, *itertools.accumulate(cut)) for cut in cuts]
+    for part, at in zip(parts, np.ndindex(*counts)):
         assert part.dtype == value.dtype, where
-        shape, into, lengths = [1, 1], [], []
-        for axis, k in zip(value.axes, at):
-            assert axis.size > 1 or axis.place == Place.SAME, where
-            width = 1
-            if axis.place == Place.SAME:
-                into.append(slice(None))
-            elif axis.place == Place.LISTED:
-                into.append(slice(k, k + 1))
-            else:
-                shape[axis.place] = width = pieces.width(axis)
-                into.append(slice(cut[axis.place] * width, (cut[axis.place] + 1) * width))
-            lengths.append(width)
+        shape, inside = [1, 1], {}
+        for i, axis in enumerate(value.axes):
+            if axis.place in (Place.FIRST, Place.SECOND):
+                assert axis.place not in inside.values(), where
+                shape[axis.place], inside[i] = cuts[i][at[i]], axis.place
         assert part.shape == tuple(shape) or (part.shape == () and not inside), where
-        part = np.asarray(part).T if inside == [Place.SECOND, Place.FIRST] else np.asarray(part)
-        part = part.reshape(lengths)
+        if list(inside.values()) == [Place.SECOND, Place.FIRST]:
+            part = part.T
+        part = part.reshape([cuts[i][at[i]] if i in inside else 1 for i in range(len(cuts))])
         ends = [
-            slice(0, n if s == slice(None) else size - s.start)
-            for s, n, size in zip(into, lengths, value.shape)
+            min(start[k] + cut[k], start[-1], size)
+            for start, cut, k, size in zip(starts, cuts, at, value.shape)
         ]
-        whole[tuple(into)] = part[tuple(ends)]
+        into = tuple(slice(start[k], end) for start, k, end in zip(starts, at, ends))
+        whole[into] = part[tuple(slice(0, i.stop - i.start) for i in into)]
     return whole
