@@ -168,10 +168,13 @@ class Step(NamedTuple):
             read = [v for v in equation.invars if not isinstance(v, Literal) and depends.get(v)]
             seen = nothing.union(*(depends[v] for v in read))
             (shape, *_) = [getattr(var.aval, "shape", None) for var in equation.outvars]
-            by_entry = equation.primitive.name in ELEMENTWISE and all(
-                v.aval.shape == shape for v in read
+            by_entry = equation.primitive.name in ELEMENTWISE
+            mixed = nothing.union(
+                *(
+                    mixes.get(v, nothing) if by_entry and v.aval.shape == shape else depends[v]
+                    for v in read
+                )
             )
-            mixed = nothing.union(*(mixes[v] for v in read if v in mixes)) if by_entry else seen
             depends.update({var: seen for var in equation.outvars})
             mixes.update({var: mixed for var in equation.outvars})
         outs = [None if isinstance(var, Literal) else var for var in jaxpr.outvars]

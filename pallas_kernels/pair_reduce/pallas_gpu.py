@@ -75,7 +75,7 @@ def sweep(
     merge: Merge = None,
     empty: Any = None,
 ) -> State:
-    """As `sweep.sweep`; blocks are rounded down to powers of two, but to 16 at least.
+    """As `sweep.sweep`; blocks are rounded down to powers of two from 16 to 128.
 
     Raises:
         NotImplementedError: the tile or a reduction does what no kernel does, or an array of it
@@ -136,18 +136,24 @@ def _folded(parts: Any, merge: Merge) -> Any:
 
 
 def _rounded(size: int) -> int:
-    return max(SMALLEST, 1 << (size.bit_length() - 1))
+    return min(LARGEST, max(SMALLEST, 1 << (size.bit_length() - 1)))
 
 
 def fits(tile: Tile, row: Any, col: Any, params: Any, at: At) -> bool:
-    """Whether the values of a tile and its derivative leave half of the registers to products."""
+    """Whether the registers hold all values of a tile and its derivative.
+
+    So there is room for products: most values need not be there at one time, for a thread computes
+    its numbers one after another.
+    """
+    sides = len(at.row), len(at.col)
 
     def size(shape: tuple[int, ...], dtype: Any) -> int:
-        item = max(4, jnp.dtype(dtype).itemsize)  # flags and half precision are there as 32 bits
-        return math.prod((*shape[:-1], min((*shape[-1:], LARGEST)))) * item
+        if len(shape) > 1 and shape[-1] > WIDEST and shape[-1] not in sides:
+            return 0  # cut: made anew at each use
+        return math.prod(shape) * max(4, jnp.dtype(dtype).itemsize)  # flags and bfloat16 in 32 bits
 
     registers = chip(device_kind(), "gpu").on_chip
-    return live_bytes(tile, row, col, params, at, size) <= registers // 2
+    return live_bytes(tile, row, col, params, at, size) <= registers
 
 
 class _Wave(NamedTuple):
