@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 HOUSE = {"experiments", "mmcl", "pallas_kernels", "data_pipelines", "tests"}
 MAY_IMPORT = {
     "experiments": {"ml_collections", "experiments"},
-    "pallas_kernels": {"jax", "pallas_kernels"},
+    "pallas_kernels": {"jax", "numpy", "pallas_kernels"},
     "data_pipelines": None,  # anything but what is forbidden below
     "mmcl": None,
 }

@@ -129,8 +129,12 @@ def run(
     """Measure the loss called `name`, every call of the pair engine in it done by `impl`.
 
     Raises:
-        InputError: it makes no such call, so that there is nothing to choose.
+        InputError: it makes no such call, so that there is nothing to choose; or there is no device
+            for the kernel.
     """
+    device = impl.removeprefix("pallas_")
+    if impl.startswith("pallas_") and jax.default_backend() != device:
+        raise InputError(f"needs a {device.upper()}, and there is none.")
     case = build(name, batch, dim, dtype)
     with choices(impl=impl) as made:
         cost = measure(case.function, case.args, unit=case.unit, repeats=repeats)

@@ -9,7 +9,7 @@ from data_pipelines.errors import InputError
 from mmcl.bench import cases
 from mmcl.bench.row import reason
 from mmcl.names import nearest
-from pallas_kernels.pair_reduce.on_chip import CHIPS, Chip
+from pallas_kernels.pair_reduce.on_chip import CHIPS, KNOWN_AS, Chip
 from pallas_kernels.pair_reduce.roofline import roofline
 
 
@@ -31,11 +31,14 @@ def chip(kind: str) -> Chip:
     """The data sheet of a device kind.
 
     Raises:
-        InputError: there is none, with the nearest.
+        InputError: there is none, with the nearest name.
     """
+    kind = KNOWN_AS.get(kind, kind)
     if kind not in CHIPS:
-        known = ", ".join(CHIPS)
-        raise InputError(f"--roofline: there is no '{kind}'.{nearest(kind, CHIPS)} Known: {known}.")
+        known = ", ".join((*KNOWN_AS, *CHIPS))
+        raise InputError(
+            f"--roofline: there is no '{kind}'.{nearest(kind, [*KNOWN_AS, *CHIPS])} Known: {known}."
+        )
     return CHIPS[kind]
 
 

@@ -25,32 +25,31 @@ class Chip(NamedTuple):
     Attributes:
         on_chip: bytes next to the units that compute: VMEM of a TPU core, registers of a GPU's
             streaming multiprocessor.
-        memory: bytes of HBM.
-        bfloat16: multiply-adds of bfloat16 matrices, twice their number a second.
-        float32: the same of float32 as `jax.default_matmul_precision("highest")` makes them: on a
-            TPU six bfloat16 products each, on a GPU without its tensor cores.
+        bfloat16: operations of bfloat16 products a second, two to a multiply-add.
         bandwidth: bytes of HBM a second.
-        links: bytes a second that a device sends to its neighbour in a ring, one way.
     """
 
     on_chip: int
-    memory: int
     bfloat16: float
-    float32: float
     bandwidth: float
-    links: float
 
 
 CHIPS = {
-    "TPU v4": Chip(16 * MIB, 32 << 30, 275e12, 46e12, 1.23e12, 45e9),
-    "TPU v5 lite": Chip(128 * MIB, 16 << 30, 197e12, 33e12, 0.82e12, 45e9),
-    "TPU v5": Chip(64 * MIB, 95 << 30, 459e12, 76e12, 2.76e12, 90e9),
-    "TPU v6 lite": Chip(128 * MIB, 32 << 30, 918e12, 153e12, 1.64e12, 90e9),
-    "TPU7x": Chip(64 * MIB, 96 << 30, 1153e12, 192e12, 3.7e12, 90e9),
-    "NVIDIA A100-SXM4-80GB": Chip(256 << 10, 80 << 30, 312e12, 19.5e12, 2.04e12, 300e9),
-    "NVIDIA H100 80GB HBM3": Chip(256 << 10, 80 << 30, 989e12, 67e12, 3.35e12, 450e9),
+    "TPU v4": Chip(16 * MIB, 275e12, 1.23e12),
+    "TPU v5 lite": Chip(128 * MIB, 197e12, 0.82e12),
+    "TPU v5": Chip(64 * MIB, 459e12, 2.76e12),
+    "TPU v6 lite": Chip(128 * MIB, 918e12, 1.64e12),
+    "TPU7x": Chip(64 * MIB, 1153e12, 3.7e12),
+    "NVIDIA A100-SXM4-80GB": Chip(256 << 10, 312e12, 2.04e12),
+    "NVIDIA H100 80GB HBM3": Chip(256 << 10, 989e12, 3.35e12),
 }
-KNOWN_AS = {"TPU v5e": "TPU v5 lite", "TPU v5p": "TPU v5", "TPU v6e": "TPU v6 lite"}
+KNOWN_AS = {
+    "TPU v5e": "TPU v5 lite",
+    "TPU v5p": "TPU v5",
+    "TPU v6e": "TPU v6 lite",
+    "A100": "NVIDIA A100-SXM4-80GB",
+    "H100": "NVIDIA H100 80GB HBM3",
+}
 SMALLEST = {"tpu": CHIPS["TPU v4"], "gpu": CHIPS["NVIDIA A100-SXM4-80GB"]}
 
 

@@ -107,6 +107,7 @@ def sweep(
         out_shape=[shape_like(x.shape, x.dtype, (*arrays, *kept)) for x in kept],
         input_output_aliases={1 + len(arrays) + i: i for i in range(len(kept))},
         compiler_params=plgpu.CompilerParams(num_warps=8 if r * c > 64 * 64 else 4, num_stages=2),
+        cost_estimate=body.cost(wave.programs),
         interpret=interpretation(),
         name="pair_reduce",
     )

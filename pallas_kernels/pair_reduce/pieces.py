@@ -137,10 +137,6 @@ class Value(NamedTuple):
     def shape(self) -> tuple[int, ...]:
         return tuple(axis.size for axis in self.axes)
 
-    def where(self, place: Place) -> int | None:
-        """The axis at a place, if there is one."""
-        return next((i for i, axis in enumerate(self.axes) if axis.place == place), None)
-
 
 class Pieces:
     """The operations on Values for one target; all are pure."""

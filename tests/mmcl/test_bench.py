@@ -283,6 +283,12 @@ def test_a_loss_without_the_engine_has_no_implementations(monkeypatch: pytest.Mo
         cases.run("clip", "xla", B, D, 1)
 
 
+@pytest.mark.parametrize("impl, device", [("pallas_tpu", "TPU"), ("pallas_gpu", "GPU")])
+def test_a_kernel_asks_for_its_device(impl: Any, device: str) -> None:
+    with pytest.raises(cases.InputError, match=f"needs a {device}, and there is none"):
+        cases.run("clip", impl, B, D, 1)
+
+
 # open_clip, where it is installed
 
 
