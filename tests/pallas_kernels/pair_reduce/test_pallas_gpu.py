@@ -24,12 +24,10 @@ def on_the_cpu():
 @pytest.mark.parametrize("size", [1, 5, 16, 24, 33, 64, 65, 96, 130, 200, 512, 576, 768, 1152])
 def test_vectors_are_cut_into_powers_of_two_that_tensor_cores_take(size):
     width = pallas_gpu.width(size)
-    filled = -size % width
     assert width.bit_count() == 1 and 16 <= width <= 64
-    assert filled < width and all(
-        filled <= -size % other for other in (16, 32, 64) if other >= width
-    )
-    assert width == 64 or -size % (2 * width) > filled or size <= width
+    filled = {narrower: -size % narrower for narrower in (16, 32, 64)}
+    assert width == 16 or filled[width // 2] == filled[width]
+    assert width == 64 or size <= width or filled[2 * width] > filled[width]
 
 
 def cosines(row, col, params, at):
@@ -40,7 +38,8 @@ def cosines(row, col, params, at):
 
     score = unit(row["z"]) @ unit(col["z"]).T
     score = score + (row["z"] @ params["w"]) @ col["y"].T
-    return {"score": 3 * score + (row["z"] * params["b"]).sum(axis=1)[:, None]}
+    curve = jnp.exp(0.1 * row["z"]).sum(axis=1) + (row["z"] * params["b"]).sum(axis=1)
+    return {"score": 3 * score + curve[:, None]}
 
 
 ASKED = {
@@ -141,7 +140,7 @@ def test_round(method):
 
 
 def test_the_larger_and_the_smaller_of_two_numbers_one_of_which_may_be_nan():
-    x, y = map(jnp.asarray, np.meshgrid(NUMBERS[::40], NUMBERS[-24:]))
+    x, y = map(jnp.asarray, np.meshgrid(NUMBERS[-24:], NUMBERS[-24:]))
     np.testing.assert_array_equal(gpu_functions.INSTEAD["max"](x, y), lax.max(x, y))
     np.testing.assert_array_equal(gpu_functions.INSTEAD["min"](x, y), lax.min(x, y))
 
