@@ -261,7 +261,8 @@ def test_a_random_tile_has_the_values_and_gradients_of_the_dense_grid(
 
 def test_the_same_bits_from_run_to_run(impl):
     trees = inputs(40, 70, np.float32)
-    a, b = (differentiated(trees, EVERY, impl=impl, blocks=(16, 32)) for _ in "ab")
+    few = {name: EVERY[name] for name in ("logsumexp per row", "sum per col", "late per all")}
+    a, b = (differentiated(trees, few, impl=impl, blocks=(16, 32)) for _ in "ab")
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b)):
         np.testing.assert_array_equal(x, y)
 
@@ -297,8 +298,10 @@ def test_products_are_as_many_as_those_of_xla(impl):
     assert count(jax.value_and_grad(pairs, 1)) == 2
 
 
-@pytest.mark.parametrize("comm", ["ring", "gather", "hierarchical"])
-@pytest.mark.parametrize("n, m", [(64, 96), (96, 64)])
+@pytest.mark.parametrize(
+    "comm, n, m",
+    [("ring", 64, 96), ("ring", 96, 64), ("gather", 96, 64), ("hierarchical", 64, 96)],
+)
 def test_on_a_mesh_it_is_as_on_one_device(impl, comm, n, m):
     with jax.enable_x64(True):
         trees = inputs(n, m)
