@@ -127,8 +127,9 @@ def test_every_objective_fits_the_memory_of_a_core(name, chip, dim):
     sizes = program.memory_analysis()
     inputs = sizes.argument_size_in_bytes + sizes.output_size_in_bytes
     assert "pair_reduce" in program.as_text()
-    # Tokens are laid out anew, in words of 128 numbers; two calls have a gradient each of one side.
-    more = {"filip": 3, "queue": 1}.get(name, 0) * inputs
+    # Tokens are laid out anew, in words of 128 numbers; two calls have a gradient each of one side;
+    # gradients that are made in the forward pass are still to be multiplied by a cotangent.
+    more = {"filip": 3, "queue": 1, "siglip": 0.25}.get(name, 0) * inputs
     assert temporary(program) <= more + 8 * MIB
 
 
@@ -141,8 +142,11 @@ def test_a_tile_that_is_too_large_is_refused_by_the_compiler(monkeypatch):
 
 @pytest.mark.parametrize("loss, products", [(clip, 4), (siglip, 3)])
 def test_one_chip_holds_nothing_but_inputs_and_gradients(loss, products):
+    """And, of gradients that are made in the forward pass, one that is multiplied once more."""
     once, twice = (compiled(loss, "v5e:2x2", count=1, each=k * 16384) for k in (1, 2))
-    assert temporary(once) <= 4 * MIB and temporary(twice) <= 8 * MIB
+    gradient = 16384 * D * 4 if loss is siglip else 0
+    assert temporary(once) <= gradient + 4 * MIB
+    assert temporary(twice) <= 2 * gradient + 8 * MIB
     assert round(once.cost_analysis()["flops"] / (2 * 16384**2 * D), 1) == products
 
 
