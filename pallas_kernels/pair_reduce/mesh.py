@@ -36,6 +36,7 @@ def sweep_mesh(
     sweep: Sweep,
     merge: Merge = None,
     join: bool = True,
+    block_first: bool = False,
 ) -> State:
     """`sweep` over all devices' rows and columns; each device gets what belongs to its own.
 
@@ -45,6 +46,7 @@ def sweep_mesh(
         groups: into how many equal contiguous groups either whole side falls.
         sweep: visits all pairs on one device.
         merge: joins two states, of whichever side; None: they are sums.
+        block_first: as in `circulate`.
         join: whether `all` is joined over the devices; else each keeps its part.
 
     Returns:
@@ -93,7 +95,7 @@ def sweep_mesh(
         if len(levels) == 1 and groups is not None:
             span = _devices_of_a_group(layout.devices, groups)
         moving, (home, over_all) = circulate(
-            visit_block, levels, block, moving, (home, state.all), span
+            visit_block, levels, block, moving, (home, state.all), span, block_first
         )
     if join:
         over_all = _joined(over_all, layout, merge)
@@ -119,6 +121,7 @@ def circulate(
     moving: Any,
     rest: Any,
     span: int | None = None,
+    block_first: bool = False,
 ) -> tuple[Any, Any]:
     """Send every device's block past every other and home again.
 
@@ -126,6 +129,8 @@ def circulate(
         visit: (block, what is accumulated for it, what stays, its device) -> the last two anew.
         levels: (axis or axes, size), slowest first: rings inside rings.
         span: of one level, how many neighbouring devices form a ring; None: all.
+        block_first: a block has come before its state leaves, so that a TPU's scheduler sends it
+            while this one computes, and not beside the state.
 
     Returns:
         what was accumulated for this device's block, and what stayed.
@@ -149,14 +154,15 @@ def circulate(
             block,
             moving,
             rest,
+            block_first=block_first,
         )
 
     def step(hops: Any, carry: Any) -> Any:
         block, moving, rest = carry
         coming = onward(block)
         moving, rest = meet(block, moving, rest, jnp.asarray(hops, jnp.int32))
-        # The block has come when its state leaves: so a scheduler sends it while this one computes.
-        coming, moving = jax.lax.optimization_barrier((coming, moving))
+        if block_first:
+            coming, moving = jax.lax.optimization_barrier((coming, moving))
         return coming, onward(moving), rest
 
     if span > 1:

@@ -121,6 +121,7 @@ def _forward(problem: Problem, rows: Any, cols: Any, params: Any, keys: Any) -> 
         blocks=problem.blocks,
         groups=problem.groups,
         sweep=problem.sweep,
+        block_first=problem.impl != "xla",
         merge=merge,
     )
     states = {name: getattr(state, of.per)[name] for name, of in statistics.items()}
@@ -180,6 +181,7 @@ def _backward(
         blocks=problem.blocks,
         groups=problem.groups,
         sweep=problem.sweep,
+        block_first=problem.impl != "xla",
         join=not layout.inside,
     )
     return state.row, state.col, state.all
@@ -234,6 +236,7 @@ def _summed(
         blocks=problem.blocks,
         groups=problem.groups,
         sweep=problem.sweep,
+        block_first=problem.impl != "xla",
         join=False,
     )
     (by_row, d_rows), d_cols, (total, d_params) = state
