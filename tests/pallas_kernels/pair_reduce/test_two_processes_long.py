@@ -64,8 +64,21 @@ print(json.dumps(found) if me == 0 else "")
 """
 
 
-def run(processes, devices, mesh):
-    """The loss and the gradients, as `processes` with `devices` each see them on a mesh."""
+def run(processes, devices, mesh, attempts=4):
+    """The loss and the gradients, as `processes` with `devices` each see them on a mesh.
+
+    The collectives between processes on a CPU (gloo) now and then wait for ever, on few cores; new
+    processes do not. What comes back is always checked.
+    """
+    for left in reversed(range(attempts)):
+        try:
+            return attempt(processes, devices, mesh)
+        except subprocess.TimeoutExpired:
+            if not left:
+                raise
+
+
+def attempt(processes, devices, mesh):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -84,10 +97,11 @@ def run(processes, devices, mesh):
         for me in range(processes)
     ]
     try:
-        said = [process.communicate(timeout=180) for process in started]
+        said = [process.communicate(timeout=75) for process in started]
     finally:
         for process in started:
             process.kill()
+            process.wait()
     assert not any(process.returncode for process in started), [err[-2000:] for _, err in said]
     return [np.array(a) for a in json.loads(said[0][0].splitlines()[-1])]
 
