@@ -126,6 +126,14 @@ class Step(NamedTuple):
         high = ((start.row + self.blocks[0] - 1) // group[0] + 1) * group[1]
         return (start.col < high) & (start.col + self.blocks[1] > low)
 
+    def paged_inputs(self, places: At, ends: At, rows: Any, cols: Any) -> list[jax.Array]:
+        """What a kernel reads: four int32 numbers, and the pages of all leaves but the state's."""
+        leaves = zip((*self.shared, *self.rows, *self.cols), (*self.values, *rows, *cols))
+        return [
+            jnp.stack([*places, *ends]).astype(jnp.int32),
+            *(how.paged(x) for how, x in leaves),
+        ]
+
     def paged_state(self, state: State) -> list[jax.Array]:
         """The leaves of a state as pages."""
         return [

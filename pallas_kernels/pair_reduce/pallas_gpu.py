@@ -88,12 +88,7 @@ def sweep(
     body, row_leaves, col_leaves = step(visit, rows, cols, state, start, (r, c), group, PIECES)
     wave = _Wave(body, -(-n // r), -(-m // c), group)
 
-    arrays = [
-        jnp.stack([start.row, start.col, start.row + n, start.col + m]).astype(jnp.int32),
-        *(s.paged(x) for s, x in zip(body.shared, body.values)),
-        *(s.paged(x) for s, x in zip(body.rows, row_leaves)),
-        *(s.paged(x) for s, x in zip(body.cols, col_leaves)),
-    ]
+    arrays = body.paged_inputs(start, At(start.row + n, start.col + m), row_leaves, col_leaves)
     if empty is None:
         empty = jax.tree.map(jnp.zeros_like, state.all)
     nothing = [s.paged(x) for s, x in zip(body.state.all, jax.tree.leaves(empty))]

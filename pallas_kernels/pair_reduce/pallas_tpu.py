@@ -62,13 +62,7 @@ def sweep(
     body, row_leaves, col_leaves = step(visit, rows, cols, state, start, (r, c), group, PIECES)
     grid = -(-n // r), -(-m // c)
     paging = Paging.of(body.state.col, *grid, room_for_state())
-    places = jnp.stack([start.row, start.col, start.row + n, start.col + m]).astype(jnp.int32)
-    arrays = [
-        places,
-        *(s.paged(x) for s, x in zip(body.shared, body.values)),
-        *(s.paged(x) for s, x in zip(body.rows, row_leaves)),
-        *(s.paged(x) for s, x in zip(body.cols, col_leaves)),
-    ]
+    arrays = body.paged_inputs(start, At(start.row + n, start.col + m), row_leaves, col_leaves)
     kept = body.paged_state(state)
     state_specs = [
         *(page_spec(s, lambda i, j: i) for s in body.state.row),

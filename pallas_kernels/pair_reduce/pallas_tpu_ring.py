@@ -19,7 +19,6 @@ import math
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
@@ -86,13 +85,7 @@ def ring(
         )
     remote = (layout.devices - 1) * leaf_bytes + layout.devices * state_bytes
 
-    places = jnp.stack([mine.row, mine.col, jnp.int32(n), jnp.int32(m)]).astype(jnp.int32)
-    arrays = [
-        places,
-        *(s.paged(x) for s, x in zip(body.shared, body.values)),
-        *(s.paged(x) for s, x in zip(body.rows, row_leaves)),
-        *(s.paged(x) for s, x in zip(body.cols, col_leaves)),
-    ]
+    arrays = body.paged_inputs(mine, At(mine.row + n, mine.col + m), row_leaves, col_leaves)
     kept = body.paged_state(state)
     anywhere = pl.BlockSpec(memory_space=pl.ANY)
 
@@ -186,20 +179,20 @@ class _Kernel(NamedTuple):
                 links.send(LEAVES, hop, page)
 
         here = self.paging.arrive(now, stay_state, held)
-        first, size = (places[0], places[2]) if self.rows_move else (places[1], places[3])
+        first, last = (places[0], places[2]) if self.rows_move else (places[1], places[3])
         me = jax.lax.axis_index(self.layout.axes)
         origin = jax.lax.rem(me - hop + self.devices, self.devices)
-        moved = first + (origin - me) * size
-        ends = moved + size
+        moved = first + (origin - me) * (last - first)
+        ends = moved + last - first
         length = step.blocks[0 if self.rows_move else 1]
         goes, state = links.page(LEAVES, slot, page), links.page(STATE, slot, page)
         if self.rows_move:
             start = At(moved + page * length, places[1] + block * step.blocks[1])
-            end, seen = At(ends, places[1] + places[3]), State(state, here, after.all)
+            end, seen = At(ends, places[3]), State(state, here, after.all)
             sides = goes, staying
         else:
             start = At(places[0] + block * step.blocks[0], moved + page * length)
-            end, seen = At(places[0] + places[2], ends), State(here, state, after.all)
+            end, seen = At(places[2], ends), State(here, state, after.all)
             sides = staying, goes
 
         @pl.when(step.counts(start, self.group))
