@@ -17,9 +17,9 @@ from rich.console import Console
 from rich.table import Table
 
 from data_pipelines.errors import InputError
+from data_pipelines.names import nearest
 from mmcl import config as configs
 from mmcl import workdir as workdirs
-from mmcl.names import nearest
 
 STOPPED = 130  # exit code after Ctrl-C
 WIDE = 160  # columns of a log file, where nothing should be folded

@@ -11,9 +11,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from data_pipelines.errors import InputError
-from mmcl.fits import described, fits, short
-from mmcl.names import nearest
-from mmcl.own_code import own_code
+from data_pipelines.fits import described, fits, short
+from data_pipelines.names import nearest
+from data_pipelines.own_code import own_code
 
 
 def experiment_file(path: str) -> Path:

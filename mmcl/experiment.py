@@ -8,10 +8,12 @@ from typing import Any, Literal
 
 import jax.numpy as jnp
 
+from data_pipelines import fits, names
+from data_pipelines import open_source as sources
 from data_pipelines.errors import InputError
 from data_pipelines.loader import Source
 from data_pipelines.pipeline import Pipeline
-from mmcl import fits, names, optimizers
+from mmcl import optimizers
 from mmcl.models.towers import Towers
 from mmcl.objectives.term import Objective
 
@@ -177,9 +179,9 @@ def settings(config: dict[str, Any]) -> Settings:
     build_schedule(made)
     build_evaluators(made)
     found = find_source(made)
-    _check_split(found, made.source.get("split"), "config.source.split: ")
+    sources.check_split(found, made.source.get("split"), "config.source.split: ")
     for i, split in enumerate(made.eval.splits):
-        _check_split(found, split, f"config.eval.splits.{i}: ")
+        sources.check_split(found, split, f"config.eval.splits.{i}: ")
     for modality, sections in made.transforms.items():
         for i, section in enumerate(sections):
             find_transform(section, f"config.transforms.{modality}.{i}")
@@ -238,11 +240,7 @@ def build_evaluators(settings: Settings) -> list[Callable[..., dict[str, float]]
 
 def find_source(settings: Settings) -> type:
     """The class of the source, its options checked."""
-    section, where = settings.source, "config.source"
-    name = _name(section, where)
-    found = names.find("data_pipelines.sources", name, f"{where}.name", face="Source")
-    names.check(found, section, where)
-    return found
+    return sources.find_source(settings.source, "config.source")
 
 
 def open_source(settings: Settings, split: str | None = None) -> Source:
@@ -251,10 +249,11 @@ def open_source(settings: Settings, split: str | None = None) -> Source:
     Raises:
         InputError: there is no such split, no record in it, or no such label in its records.
     """
-    found = find_source(settings)
-    section = settings.source if split is None else {**settings.source, "split": split}
-    _check_split(found, section.get("split"), "")
-    source: Source = names.call(found, section, "config.source")
+    section = settings.source
+    if split is not None:
+        sources.check_split(find_source(settings), split)
+        section = {**section, "split": split}
+    source = sources.open_source(section, "config.source")
     if not len(source):
         raise InputError(f"config.source: there are no records in '{section.get('split')}'.")
     record = source[0]
@@ -263,12 +262,6 @@ def open_source(settings: Settings, split: str | None = None) -> Source:
         near = names.nearest(label, source.label_names)
         raise InputError(f"config.objective.positives: the records have no '{label}'.{near}")
     return source
-
-
-def _check_split(source: type, split: str | None, where: str) -> None:
-    offered = getattr(source, "splits", ())
-    if offered and split not in offered:
-        raise InputError(f"{where}There is no split '{split}'.{names.nearest(str(split), offered)}")
 
 
 def build_pipeline(settings: Settings, source: Source) -> Pipeline:

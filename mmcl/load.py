@@ -7,12 +7,12 @@ import jax
 from jax.sharding import Mesh
 
 from data_pipelines.errors import InputError
+from data_pipelines.names import nearest
 from mmcl import config as configs
 from mmcl import experiment, workdir
 from mmcl.built_stage import build
 from mmcl.checkpoint import Checkpoints
 from mmcl.model import Model
-from mmcl.names import nearest
 
 
 class Run(NamedTuple):

@@ -26,8 +26,8 @@ import jax.numpy as jnp
 import optax
 from optax import contrib
 
+from data_pipelines import names
 from data_pipelines.errors import InputError
-from mmcl import names
 
 Tree = Any  # a pytree with the structure of the parameters
 

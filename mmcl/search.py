@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from data_pipelines.errors import InputError
+from data_pipelines.names import nearest
 from mmcl import experiment
 from mmcl.model import Model
-from mmcl.names import nearest
 
 
 class Hit(NamedTuple):

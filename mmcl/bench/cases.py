@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from data_pipelines import names
 from data_pipelines.errors import InputError
-from mmcl import names
 from mmcl.models.embedding import Embedding, unit
 from pallas_kernels.pair_reduce import choices
 from pallas_kernels.pair_reduce.benchmark import Cost, measure

@@ -6,9 +6,9 @@ from typing import get_args
 from rich.table import Table
 
 from data_pipelines.errors import InputError
+from data_pipelines.names import nearest
 from mmcl.bench import cases, open_clip
 from mmcl.bench.row import Failed, Row, measured
-from mmcl.names import nearest
 from pallas_kernels.pair_reduce.api import Implementation
 from pallas_kernels.pair_reduce.arg_specs import SPECS, Spec
 

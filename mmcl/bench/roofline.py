@@ -6,9 +6,9 @@ from typing import NamedTuple
 from rich.table import Table
 
 from data_pipelines.errors import InputError
+from data_pipelines.names import nearest
 from mmcl.bench import cases
 from mmcl.bench.row import reason
-from mmcl.names import nearest
 from pallas_kernels.pair_reduce.on_chip import CHIPS, KNOWN_AS, Chip
 from pallas_kernels.pair_reduce.roofline import roofline
 

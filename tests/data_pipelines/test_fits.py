@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_pipelines.errors import InputError
-from mmcl.fits import check, described, fits, short
+from data_pipelines.fits import check, described, fits, short
 
 KINDS: dict[Any, st.SearchStrategy[Any]] = {
     bool: st.booleans(),

@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
+from data_pipelines import fits
 from data_pipelines.errors import InputError
-from mmcl import fits
-from mmcl.own_code import own_code
+from data_pipelines.own_code import own_code
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from data_pipelines.errors import InputError
 
-_PATHS = sysconfig.get_paths()
-_NOT_THEIRS = [Path(__file__).parent, *map(Path, (_PATHS["stdlib"], _PATHS["purelib"]))]
+_OURS = [Path(__file__).parents[1] / name for name in ("mmcl", "data_pipelines", "pallas_kernels")]
+_NOT_THEIRS = [*_OURS, *(Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib"))]
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from data_pipelines.errors import InputError
-from mmcl.own_code import own_code
+from data_pipelines.own_code import own_code
 
 
 def run(file: Path, text: str) -> None:

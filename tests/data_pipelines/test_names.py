@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from data_pipelines import names
 from data_pipelines.errors import InputError
-from mmcl import names
 
 HOMES: dict[str, dict[str, str]] = {
     "mmcl.models": {"face": "Tower"},
