@@ -46,7 +46,7 @@ def test_a_dotted_path_is_the_users_own(own: str) -> None:
         ({"name": "own_records", "split": "train", "size": "2"}, "^data.size: '2' should be"),
         (
             {"name": "own_records", "split": "vall"},
-            "^data.split: There is no split 'vall'. .*'val'",
+            "There is no split 'vall'. .*'val'",
         ),
     ],
 )
