@@ -23,6 +23,7 @@ from pallas_kernels.pair_reduce.choices import (
     note,
     preferred,
 )
+from pallas_kernels.pair_reduce.in_front import in_front
 from pallas_kernels.pair_reduce.layout import Comm, Layout, layout_of
 from pallas_kernels.pair_reduce.statistics import leaf
 from pallas_kernels.pair_reduce.sweep import length
@@ -86,7 +87,7 @@ def pair_reduce(
     layout = layout_of(mesh_axes, comm, {"rows": n, "cols": m})
     checks.ops(reductions)
     checks.terms(tile, rows, cols, params, reductions)
-    problem, chosen = _plan(
+    problem, rows, cols = _plan(
         tile, rows, cols, reductions, params, layout, groups, comm, impl, blocks, precision
     )
     keys = {
@@ -94,7 +95,7 @@ def pair_reduce(
         for name, r in reductions.items()
         if isinstance(r.op, Sample)
     }
-    if chosen == "reference" or not n or not m:
+    if problem.impl == "reference" or not n or not m:
         results = reference.pair_reduce(problem, rows, cols, params, keys)
     else:
         results = differentiate.reduced(problem, rows, cols, params, keys)
@@ -142,7 +143,7 @@ def pair_sum(
     layout = layout_of(mesh_axes, comm, {"rows": n, "cols": m})
     checks.terms(tile, rows, cols, params, reductions)
     by_row = {f"{name} by row": Reduce("sum", name, "row") for name in coefficients}
-    problem, chosen = _plan(
+    problem, rows, cols = _plan(
         tile,
         rows,
         cols,
@@ -155,7 +156,7 @@ def pair_sum(
         blocks,
         precision,
     )
-    if chosen == "reference" or not n or not m:
+    if problem.impl == "reference" or not n or not m:
         sums = reference.pair_reduce(problem, rows, cols, params, {})
         total = sum(c * sums[name] for name, c in coefficients.items())
         rowwise = sum(c * sums[f"{name} by row"] for name, c in coefficients.items())
@@ -175,8 +176,8 @@ def _plan(
     impl: Implementation | None,
     blocks: tuple[int, int] | None,
     precision: Any,
-) -> tuple[Problem, str]:
-    """The problem as the engine will solve it, and which implementation does."""
+) -> tuple[Problem, Any, Any]:
+    """The problem as the engine will solve it, and its two sides."""
     if impl not in (None, *get_args(Implementation)):
         raise ValueError(f"impl: unknown implementation {impl!r}; {get_args(Implementation)}")
     n, m = (length(tree) for tree in (rows, cols))
@@ -198,6 +199,8 @@ def _plan(
         impl = "pallas_tpu"
     if impl == "reference" and layout.inside:
         raise ValueError("impl: the reference does not run inside a shard_map; xla does")
+    if impl == "pallas_gpu" and n and m:
+        tile, rows, cols, reductions = in_front(tile, rows, cols, params, reductions)
     if blocks is None and n and m:
         parts = 1 if layout.inside else layout.devices
 
@@ -210,7 +213,7 @@ def _plan(
     choice = Choice(impl or "xla", layout.comm, blocks or (1, 1))
     note(call, choice)
     problem = Problem(tile, dict(reductions), layout, choice.blocks, groups, precision, choice.impl)
-    return problem, choice.impl
+    return problem, rows, cols
 
 
 def _with_carry(

@@ -107,9 +107,12 @@ def fits(tile: Tile, row: Any, col: Any, params: Any, at: At) -> bool:
     """Whether the forward and backward kernel of a tile of these shapes fit into VMEM.
 
     Blocks are there twice, one that arrives and one that is computed on; so are the gradients of
-    the rows, as they come and as they go.
+    the rows and of params, as they come and as they go.
     """
     blocks = 2 * sum(map(_page_bytes, jax.tree.leaves((row, col))))
+    for leaf in jax.tree.leaves(params):
+        page = _page_bytes(leaf) if leaf.shape else tiled_bytes((), jnp.float32)
+        blocks += (6 if _is_float(leaf) else 2) * page
     d_row, d_col = (
         sum(map(_page_bytes, filter(_is_float, jax.tree.leaves(side)))) for side in (row, col)
     )

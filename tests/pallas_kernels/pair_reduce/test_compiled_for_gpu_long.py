@@ -99,7 +99,7 @@ def temporary(program):
     ],
 )
 def test_an_objective_compiles_without_a_grid_of_pairs(name, dim, dtype):
-    batch = 4096
+    batch = 16384
     program = compiled(name, batch, dim, dtype)
     assert KERNEL in program.as_text()
     assert temporary(program) < 2 * batch * batch  # half of a float32 grid

@@ -165,3 +165,17 @@ def test_no_tile_is_smaller_than_a_kernel_takes():
             (r, c), _ = chosen(tile, *inner)
             assert min(r, c) == pallas_tpu.SMALLEST
         assert chosen(product, 64, n=5)[0] == (5, 5)
+
+
+def test_what_every_tile_sees_whole_takes_room():
+    """A matrix, its gradient as it comes and as it goes, each twice: 12 or 192 MiB of 96."""
+
+    def projected(row, col, w, at):
+        return {"s": (row @ w) @ col.T}
+
+    at = At(*(jax.ShapeDtypeStruct((64,), jnp.int32),) * 2)
+    row = jax.ShapeDtypeStruct((64, 2048), jnp.float32)
+    with on("TPU v6 lite"):
+        for d, room in ((256, True), (4096, False)):
+            col, w = (jax.ShapeDtypeStruct((n, d), jnp.float32) for n in (64, 2048))
+            assert pallas_tpu.fits(projected, row, col, w, at) == room
