@@ -173,3 +173,23 @@ def _assembled(value, parts, pieces, where=""):
         into = tuple(slice(start[k], end) for start, k, end in zip(starts, at, ends))
         whole[into] = part[tuple(slice(0, i.stop - i.start) for i in into)]
     return whole
+
+
+@pytest.fixture(scope="session")
+def assert_close():
+    """(got, want, rtol): each leaf, relative to its largest finite entry; the rest exactly."""
+    return _assert_close
+
+
+def _assert_close(got, want, rtol):
+    got, want = jax.tree.leaves_with_path(got), jax.tree.leaves_with_path(want)
+    assert len(got) == len(want)
+    for (path, a), (_, b) in zip(got, want):
+        a, b = np.asarray(a), np.asarray(b)
+        assert a.shape == b.shape, path
+        finite = np.isfinite(b)
+        np.testing.assert_array_equal(a[~finite], b[~finite], err_msg=str(path))
+        scale = np.abs(b[finite]).max(initial=1e-3)
+        np.testing.assert_allclose(
+            a[finite] / scale, b[finite] / scale, rtol=0, atol=rtol, err_msg=str(path)
+        )

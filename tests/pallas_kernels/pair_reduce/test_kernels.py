@@ -100,26 +100,13 @@ def differentiated(trees, reductions, **options):
     return jax.device_get(jax.jit(both)([leaves[i] for i in where]))
 
 
-def assert_close(got, want, rtol):
-    """Each leaf, relative to its largest finite entry; infinities exactly."""
-    got, want = jax.tree.leaves_with_path(got), jax.tree.leaves(want)
-    assert len(got) == len(want)
-    for (path, a), b in zip(got, want):
-        a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-        assert a.shape == b.shape, path
-        finite = np.isfinite(b)
-        np.testing.assert_array_equal(a[~finite], b[~finite], err_msg=str(path))
-        scale = np.abs(b[finite]).max(initial=1e-3)
-        np.testing.assert_allclose(
-            a[finite] / scale, b[finite] / scale, rtol=0, atol=rtol, err_msg=str(path)
-        )
-
-
 @pytest.mark.parametrize(
     "n, m, blocks, groups",
     [(7, 11, None, None), (40, 70, (16, 32), None), (60, 40, (16, 16), 4)],
 )
-def test_every_statistic_and_gradient_is_that_of_the_dense_grid(impl, n, m, blocks, groups):
+def test_every_statistic_and_gradient_is_that_of_the_dense_grid(
+    assert_close, impl, n, m, blocks, groups
+):
     with jax.enable_x64(True):
         trees = inputs(n, m)
         run = partial(differentiated, trees, EVERY, groups=groups)
@@ -222,7 +209,7 @@ WITHOUT_SHRINKING = (Phase.explicit, Phase.reuse, Phase.generate)  # which takes
     st.sampled_from(KERNELS),
 )
 def test_a_random_tile_has_the_values_and_gradients_of_the_dense_grid(
-    sizes, words, fill, drawn, impl
+    assert_close, sizes, words, fill, drawn, impl
 ):
     score, curve, mask = words
 
@@ -302,7 +289,7 @@ def test_products_are_as_many_as_those_of_xla(impl):
     "comm, n, m",
     [("ring", 64, 96), ("ring", 96, 64), ("gather", 96, 64), ("hierarchical", 64, 96)],
 )
-def test_on_a_mesh_it_is_as_on_one_device(impl, comm, n, m):
+def test_on_a_mesh_it_is_as_on_one_device(assert_close, impl, comm, n, m):
     with jax.enable_x64(True):
         trees = inputs(n, m)
         few = {name: EVERY[name] for name in ("logsumexp per row", "sum per col", "max per all")}

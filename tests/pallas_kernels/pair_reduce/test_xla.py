@@ -122,21 +122,6 @@ def differentiated(trees, reductions, **options):
     return both
 
 
-def assert_close(got, want, rtol):
-    """Each leaf, relative to its largest finite entry; integers and infinities exactly."""
-    got, want = jax.tree.leaves_with_path(got), jax.tree.leaves_with_path(want)
-    assert len(got) == len(want)
-    for (path, a), (_, b) in zip(got, want):
-        a, b = np.asarray(a), np.asarray(b)
-        assert a.shape == b.shape, path
-        finite = np.isfinite(b)
-        np.testing.assert_array_equal(a[~finite], b[~finite], err_msg=str(path))
-        scale = np.abs(b[finite]).max(initial=1e-3)
-        np.testing.assert_allclose(
-            a[finite] / scale, b[finite] / scale, rtol=0, atol=rtol, err_msg=str(path)
-        )
-
-
 @pytest.mark.parametrize(
     "n, m, blocks, groups, reductions",
     [
@@ -145,7 +130,9 @@ def assert_close(got, want, rtol):
         (12, 8, (5, 3), 4, SOME),
     ],
 )
-def test_every_statistic_and_gradient_is_that_of_the_dense_grid(n, m, blocks, groups, reductions):
+def test_every_statistic_and_gradient_is_that_of_the_dense_grid(
+    assert_close, n, m, blocks, groups, reductions
+):
     with jax.enable_x64(True):
         trees = inputs(n, m, empty=[2, 3])
         run = partial(differentiated, trees, reductions, groups=groups)
@@ -155,7 +142,7 @@ def test_every_statistic_and_gradient_is_that_of_the_dense_grid(n, m, blocks, gr
     assert_close(got, want, 1e-12)
 
 
-def test_an_empty_line_has_no_gradient_whatever_its_cotangent():
+def test_an_empty_line_has_no_gradient_whatever_its_cotangent(assert_close):
     """Columns 3 to 8, whole tiles of them, and rows 0 to 2 pair with nothing."""
     with jax.enable_x64(True):
         rows, cols, params = inputs(9, 12, empty=range(3, 9))
@@ -313,7 +300,7 @@ def test_precision_reaches_the_products_of_both_passes():
     assert program("BF16_BF16_F32").count("BF16_BF16_F32") >= 3
 
 
-def test_calls_compose():
+def test_calls_compose(assert_close):
     """A queue joined by logaddexp; a statistic of one call as the leaf of the next."""
 
     def negatives(row, col, params, at):
@@ -358,7 +345,7 @@ def few():
     return jnp.asarray(unit(rng, 5, 3)), jnp.asarray(unit(rng, 4, 3))
 
 
-def test_it_is_the_same_without_jit_in_a_loop_and_rematerialised(few):
+def test_it_is_the_same_without_jit_in_a_loop_and_rematerialised(assert_close, few):
     def loss(x, y, scale):
         asked = {per: Reduce("logsumexp", "score", per) for per in ("row", "col")}
         stats = pair_reduce(products, x, y, asked, scale, blocks=(2, 3))
@@ -374,7 +361,7 @@ def test_it_is_the_same_without_jit_in_a_loop_and_rematerialised(few):
     assert_close(jax.jit(jax.value_and_grad(jax.checkpoint(loss)))(*few, 2.0), want, 1e-6)
 
 
-def test_a_loop_that_differentiates_its_own_carry(few):
+def test_a_loop_that_differentiates_its_own_carry(assert_close, few):
     """jax traces the forward half several times here, before it knows what is differentiated."""
 
     def looped(x, y, **options):
@@ -391,7 +378,9 @@ def test_a_loop_that_differentiates_its_own_carry(few):
 
 
 @pytest.mark.parametrize("one_pass", [False, True])
-def test_a_compiled_caller_is_differentiated_in_one_argument_and_then_in_another(few, one_pass):
+def test_a_compiled_caller_is_differentiated_in_one_argument_and_then_in_another(
+    assert_close, few, one_pass
+):
     @jax.jit
     def loss(x, y):
         if one_pass:
@@ -404,7 +393,7 @@ def test_a_compiled_caller_is_differentiated_in_one_argument_and_then_in_another
     assert_close((*pull_x(1.0), *pull_y(1.0)), want, 1e-6)
 
 
-def test_a_leaf_that_is_there_twice_gets_its_gradient_in_its_own_place(few):
+def test_a_leaf_that_is_there_twice_gets_its_gradient_in_its_own_place(assert_close, few):
     def own(row, col, params, at):
         return {"score": row @ col["z"].T}
 
@@ -425,7 +414,7 @@ def test_a_leaf_that_is_there_twice_gets_its_gradient_in_its_own_place(few):
         assert_close(run[:2], [run[2]] * 2, 1e-6)
 
 
-def test_pair_sum_is_the_sum_in_one_pass(few):
+def test_pair_sum_is_the_sum_in_one_pass(assert_close, few):
     def two(row, col, params, at):
         score = row @ col.T
         hit = at.row[:, None] == at.col
