@@ -1,18 +1,39 @@
 """Batches: a global position says which record, and each process loads its slice of the batch."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
-import grain
+from data_pipelines.errors import InputError
+from data_pipelines.faults import Fault, Reject
+from data_pipelines.pipeline import Pipeline, Source, read, stack
+from data_pipelines.read_ahead import read_ahead
+from data_pipelines.sources.mixture import Source as Mixture
+from data_pipelines.worker_processes import in_processes
 
-from data_pipelines.order import Order
-from data_pipelines.pipeline import Pipeline, Source, stack
+ATTEMPTS = 32  # records tried for one position
+
+
+class AnyOrder(Protocol):
+    """Which record stands at a global position: `Order` or `MixedOrder`."""
+
+    @property
+    def seed(self) -> int: ...
+
+    @property
+    def stage(self) -> int: ...
+
+    def __call__(self, position: int) -> tuple[int, int]: ...
+
+    def instead(self, position: int, attempt: int) -> int: ...
+
+    def epochs(self, position: int) -> dict[str, float]: ...
 
 
 def train_batches(
     source: Source,
     pipeline: Pipeline,
-    order: Order,
+    order: AnyOrder,
     *,
     batch_size: int,
     start: int,
@@ -20,28 +41,31 @@ def train_batches(
     process: int = 0,
     processes: int = 1,
     threads: int = 2,
+    workers: int = 0,
 ) -> Iterator[dict[str, Any]]:
     """This process's slice of the batches of steps `start` to `stop`.
 
     Global position `step · batch_size + k` is example k of that step's batch; process p of n holds
     the p-th of n equal contiguous slices. Every random choice is keyed by (seed, stage, epoch,
-    record), so neither the number of threads nor of processes changes an example.
+    record), so the number of threads, workers or processes changes no example.
+
+    Where a record cannot be used another one of its source stands in its place, which is a function
+    of seed, stage and position alone; `rejected` in the batch lists a `Reject` for each.
+
+    Args:
+        threads: that load, in this process or in each worker.
+        workers: processes that load; 0: none, this process does.
+
+    Raises:
+        InputError: 32 records in turn could not be used; or a worker was killed twice in a row.
     """
     if batch_size % processes:
         raise ValueError(f"a batch of {batch_size} cannot be cut in {processes} equal slices")
     local = batch_size // processes
-
-    def load(i: int) -> dict[str, Any]:
-        step, k = divmod(i, local)
-        epoch, record = order(step * batch_size + process * local + k)
-        seed = (order.seed, order.stage, epoch, record)
-        return pipeline(source[record], record, seed=seed, train=True)
-
-    dataset = grain.MapDataset.range(start * local, stop * local).map(load)
-    batches = dataset.batch(local, batch_fn=stack)
-    return iter(
-        batches.to_iter_dataset(grain.ReadOptions(threads, prefetch_buffer_size=4 * threads))
-    )
+    training = Training(source, pipeline, order, batch_size, local, process * local)
+    if workers:
+        return in_processes(training, start, stop, workers=workers, threads=threads)
+    return read_ahead(training, range(start, stop), threads)
 
 
 def eval_batches(
@@ -50,24 +74,96 @@ def eval_batches(
     """Every record once, in order, untouched by chance.
 
     The last batch is filled up by repeating its last record, so that shapes stay static: the
-    caller counts the records.
+    caller counts the records. Another record of the batch stands in the place of one that cannot be
+    used, and `rejected` lists a `Reject` with its `index`; a batch of which no record can be used
+    has nothing else in it.
     """
-    padded = -(-len(source) // batch_size) * batch_size
+    evaluation = Evaluation(source, pipeline, batch_size)
+    return read_ahead(evaluation, range(-(-len(source) // batch_size)), threads)
 
-    def load(i: int) -> dict[str, Any]:
-        record = min(i, len(source) - 1)
-        return pipeline(source[record], record, seed=(0,), train=False)
 
-    dataset = grain.MapDataset.range(padded).map(load).batch(batch_size, batch_fn=stack)
-    return iter(
-        dataset.to_iter_dataset(grain.ReadOptions(threads, prefetch_buffer_size=2 * threads))
-    )
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """Step -> this process's slice of its batch: a pure function, so any process can call it."""
+
+    source: Source
+    pipeline: Pipeline
+    order: AnyOrder
+    batch_size: int
+    local: int  # length of the slice
+    offset: int  # of the slice in the batch
+
+    def __call__(self, step: int) -> dict[str, Any]:
+        first = step * self.batch_size + self.offset
+        examples, rejected = [], []
+        for position in range(first, first + self.local):
+            example, reject = self.example(position)
+            examples.append(example)
+            rejected.extend([reject] if reject else [])
+        return {**stack(examples), "rejected": rejected}
+
+    def example(self, position: int) -> tuple[dict[str, Any], Reject | None]:
+        """What stands at a position, and the record that ought to but cannot be used."""
+        epoch, record = self.order(position)
+        reject: Reject | None = None
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                record = self.order.instead(position, attempt)
+            seed = (self.order.seed, self.order.stage, epoch, record)
+            example = load(self.source, self.pipeline, record, seed=seed, train=True)
+            if not isinstance(example, Reject):
+                return example, reject
+            last = dataclasses.replace(example, epoch=epoch, position=position)
+            reject = reject or last
+        raise InputError(
+            f"{ATTEMPTS} records in turn could not be used; the last: record "
+            f"{last.id or last.index}, {last.kind}: {last.reason}"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Number of a batch -> the batch."""
+
+    source: Source
+    pipeline: Pipeline
+    batch_size: int
+
+    def __call__(self, number: int) -> dict[str, Any]:
+        first, end = number * self.batch_size, len(self.source)
+        loaded = [
+            load(self.source, self.pipeline, record, seed=(0,), train=False)
+            for record in range(first, min(first + self.batch_size, end))
+        ]
+        loaded += loaded[-1:] * (self.batch_size - len(loaded))
+        good = next((example for example in loaded if not isinstance(example, Reject)), None)
+        rejected = {one.index: one for one in loaded if isinstance(one, Reject)}
+        made: dict[str, Any] = {"rejected": list(rejected.values())}
+        if good is not None:
+            made |= stack([good if isinstance(one, Reject) else one for one in loaded])
+        return made
+
+
+def load(
+    source: Source, pipeline: Pipeline, record: int, *, seed: Sequence[int], train: bool
+) -> dict[str, Any] | Reject:
+    """One record as an example, or why it cannot be one."""
+    name = None
+    try:
+        raw = read(source, record)
+        name = raw.get("id")
+        return pipeline(raw, record, seed=seed, train=train)
+    except Fault as fault:
+        of = source.name_of(record) if isinstance(source, Mixture) else None
+        return Reject(name, record, 0, record, fault.kind, fault.reason, of)
 
 
 def numeric(batch: Mapping[str, Any]) -> dict[str, Any]:
-    """The batch without what is only there to be shown: `id`, and every modality's `raw`."""
+    """The batch without what is only there to be told or shown: `id`, `rejected`, and every
+    modality's `raw`.
+    """
     return {
         key: numeric(value) if isinstance(value, Mapping) else value
         for key, value in batch.items()
-        if key not in ("id", "raw")
+        if key not in ("id", "raw", "rejected")
     }

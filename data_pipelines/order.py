@@ -32,6 +32,15 @@ class Order:
         epoch, offset = divmod(position, self.records)
         return epoch, permuted(offset, self.records, _keys(self.seed, self.stage, epoch))
 
+    def instead(self, position: int, attempt: int) -> int:
+        """A record for a position whose own cannot be used: another one at every attempt."""
+        keys = np.random.SeedSequence(self.seed, spawn_key=(self.stage, position, attempt))
+        return int(np.random.default_rng(keys).integers(self.records))
+
+    def epochs(self, position: int) -> dict[str, float]:
+        """How many times all records stand before a position: {"epoch": 1.5}."""
+        return {"epoch": position / self.records}
+
 
 def permuted(i: int, n: int, keys: tuple[int, ...]) -> int:
     """Where a pseudorandom permutation of 0 ... n-1 sends i, computed for this i alone.

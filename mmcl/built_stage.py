@@ -9,13 +9,16 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from data_pipelines.errors import InputError
-from data_pipelines.loader import Source, train_batches
+from data_pipelines.loader import AnyOrder, Source, train_batches
+from data_pipelines.mixed_order import MixedOrder, Weights
 from data_pipelines.order import Order
-from data_pipelines.pipeline import Pipeline, stack
+from data_pipelines.pipeline import Pipeline, first_usable, stack
+from data_pipelines.sources.mixture import Source as Mixture
 from mmcl import experiment, optimizers
 from mmcl.evals.embed import make_encoders
 from mmcl.experiment import Stage
 from mmcl.mesh import replicate
+from mmcl.mixing.moment import Mixing
 from mmcl.model import Model
 from mmcl.state import TrainState
 from mmcl.step import Metrics, make_train_step
@@ -29,23 +32,37 @@ class BuiltStage:
     mesh: Mesh
     source: Source
     pipeline: Pipeline
+    mixing: Mixing | None
     init: Callable[[], TrainState]  # a fresh state, placed on the mesh
     train_step: TrainStep  # compiled; the state it is given is used up
     encoders: Mapping[str, Callable[[Any, Any], jax.Array]]
 
-    def batches(self, start: int) -> Iterator[dict[str, Any]]:
+    def order(self, weights: Weights | None = None) -> AnyOrder:
+        """Which record comes when in this stage, from its first step on.
+
+        Args:
+            weights: those of the mixture, where the source is one; None: those of the config.
+        """
+        seed, number = self.stage.settings.seed, self.stage.number
+        if isinstance(self.source, Mixture):
+            weights = weights or Weights(self.source.weights)
+            return MixedOrder(self.source.records, seed, number, weights)
+        return Order(len(self.source), seed, number)
+
+    def batches(self, start: int, order: AnyOrder) -> Iterator[dict[str, Any]]:
         """This process's batches from step `start` to the end of the stage."""
         settings = self.stage.settings
         return train_batches(
             self.source,
             self.pipeline,
-            Order(len(self.source), settings.seed, self.stage.number),
+            order,
             batch_size=settings.batch_size,
             start=start - self.stage.start,
             stop=self.stage.stop - self.stage.start,
             process=jax.process_index(),
             processes=jax.process_count(),
             threads=settings.threads,
+            workers=settings.workers,
         )
 
     def enter(self, before: TrainState) -> TrainState:
@@ -81,7 +98,9 @@ class BuiltStage:
     def model(self, state: TrainState) -> Model:
         """The model as evaluation sees it: the averaged parameters where there are some."""
         params = state.params if state.ema is None else state.ema
-        return Model(self.stage.settings, self.pipeline, self.encoders, params, self.mesh)
+        read = {modality: self.pipeline.transforms[modality] for modality in self.encoders}
+        pipeline = dataclasses.replace(self.pipeline, transforms=read)
+        return Model(self.stage.settings, pipeline, self.encoders, params, self.mesh)
 
 
 def build(stage: Stage, mesh: Mesh) -> BuiltStage:
@@ -100,7 +119,11 @@ def build(stage: Stage, mesh: Mesh) -> BuiltStage:
     pipeline = experiment.build_pipeline(settings, source)
     towers = experiment.build_towers(settings)
     objective = experiment.build_objective(settings)
-    example = stack([pipeline(source[0], 0, seed=(settings.seed,), train=True)])
+    mixing = experiment.build_mixing(settings)
+    if mixing is not None and not isinstance(source, Mixture):
+        raise InputError("config.mixing: there is nothing to mix; config.source is no 'mixture'.")
+    seed = (settings.seed,)
+    example = first_usable(source, lambda raw, i: stack([pipeline(raw, i, seed=seed, train=True)]))
     key = jax.random.key(settings.seed)
 
     def init_params() -> dict[str, Any]:
@@ -130,12 +153,14 @@ def build(stage: Stage, mesh: Mesh) -> BuiltStage:
         frozen=optimizers.frozen(shapes, settings.optimizer.get("freeze", ())),
         ema=settings.ema,
         start=stage.start,
+        sources=source.label_names["source"] if isinstance(source, Mixture) else (),
     )
     return BuiltStage(
         stage,
         mesh,
         source,
         pipeline,
+        mixing,
         init=lambda: replicate(init_state(), mesh),
         train_step=jax.jit(step, donate_argnums=0),
         encoders=make_encoders(towers),

@@ -189,11 +189,15 @@ def evaluate(run: Path, splits: Sequence[str], as_json: bool, debug: bool) -> No
     with errors(debug):
         from mmcl.load import load
         from mmcl.mesh import data_mesh
+        from mmcl.model import told
 
         loaded = load(run, data_mesh())
         metrics: dict[str, float] = {}
         for split in splits or loaded.model.settings.eval.splits:
-            metrics |= loaded.model.evaluate(loaded.model.embed(split))
+            embedded = loaded.model.embed(split)
+            if embedded.rejected:
+                _note(told(embedded))
+            metrics |= loaded.model.evaluate(embedded)
         if as_json:
             click.echo(json.dumps({"run": str(run), "step": loaded.step, **metrics}, indent=2))
         else:

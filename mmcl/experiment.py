@@ -12,8 +12,9 @@ from data_pipelines import fits, names
 from data_pipelines import open_source as sources
 from data_pipelines.errors import InputError
 from data_pipelines.loader import Source
-from data_pipelines.pipeline import Pipeline
+from data_pipelines.pipeline import Pipeline, first_usable
 from mmcl import optimizers
+from mmcl.mixing.moment import Mixing
 from mmcl.models.towers import Towers
 from mmcl.objectives.term import Objective
 
@@ -48,6 +49,20 @@ class Saving:
 
 
 @dataclasses.dataclass(frozen=True)
+class Faults:
+    """The keys of `config.faults`.
+
+    Attributes:
+        share: the largest share of records that may be rejected, of those that a run has used (or
+            of 500, where it has used fewer) and of an evaluated split; beyond it the run stops.
+        record_bytes: the largest record, as the source gives it, that is used; None: any.
+    """
+
+    share: float = 0.01
+    record_bytes: int | None = 2**26
+
+
+@dataclasses.dataclass(frozen=True)
 class Settings:
     """The keys of a config, or of one stage of it.
 
@@ -57,14 +72,19 @@ class Settings:
         embed_dim: width of the shared space.
         source: section naming a module of `data_pipelines.sources`; `split` is what is trained on.
         transforms: modality -> list of sections naming functions of `data_pipelines.transforms`.
-        towers: modality -> section naming a module of `mmcl.models`.
+        towers: modality -> section naming a module of `mmcl.models`; modalities without one are for
+            the objective to read.
         objective: section naming a module of `mmcl.objectives`.
         optimizer, schedule: sections naming functions of `mmcl.optimizers`, `mmcl.schedules`.
         seed: of the initial parameters, the order of the data and its augmentation.
         precision: what the towers compute in; parameters stay float32.
         ema: decay of the averaged parameters that are then evaluated; None for no average.
         log_every: steps between rows of metrics.jsonl.
-        threads: that load data.
+        threads: that load data, in each process that does.
+        workers: processes that load data; 0: the training process does.
+        faults: what is done about records that cannot be used.
+        mixing: section naming a module of `mmcl.mixing` that changes the weights of a mixture on
+            the way, and `every`, the steps between; None: they stay.
         next_steps: what the report suggests to do next: [title, command, why] each.
     """
 
@@ -84,6 +104,9 @@ class Settings:
     checkpoint: Saving = Saving()
     log_every: int = 10
     threads: int = 2
+    workers: int = 0
+    faults: Faults = Faults()
+    mixing: Section | None = None
     next_steps: list[tuple[str, str, str]] = dataclasses.field(default_factory=list)
 
 
@@ -106,7 +129,7 @@ class Stage:
 
 _KEYS = [field.name for field in dataclasses.fields(Settings)]
 _COUNTS = ("steps", "batch_size", "embed_dim", "log_every", "threads")
-_TAKEN = ("id", "index", "present", "objective")  # by the batch and the parameters
+_TAKEN = ("id", "index", "present", "rejected", "source", "objective")  # by batch and parameters
 
 
 def stages(config: dict[str, Any]) -> list[Stage]:
@@ -146,7 +169,7 @@ def _merge(old: Any, new: Any) -> Any:
 
 def settings(config: dict[str, Any]) -> Settings:
     """The checked top level of a config; everything that can be checked without data is."""
-    for key, part in (("eval", Evaluation), ("checkpoint", Saving)):
+    for key, part in (("eval", Evaluation), ("checkpoint", Saving), ("faults", Faults)):
         section, where = config.get(key, {}), f"config.{key}"
         fits.check(section, Section, where)
         config = {**config, key: names.call(part, section, where)}
@@ -157,27 +180,35 @@ def settings(config: dict[str, Any]) -> Settings:
         "eval.batch_size": made.eval.batch_size,
         "checkpoint.every": made.checkpoint.every,
         "checkpoint.keep": made.checkpoint.keep,
+        "faults.record_bytes": made.faults.record_bytes,
     }
     for key, count in counts.items():
         if count is not None and count < 1:
             raise InputError(f"config.{key}: {count} should be 1 or more.")
-    if made.seed < 0:
-        raise InputError(f"config.seed: {made.seed} should be 0 or more.")
+    for key, least in (("seed", made.seed), ("workers", made.workers)):
+        if least < 0:
+            raise InputError(f"config.{key}: {least} should be 0 or more.")
+    if not 0 <= made.faults.share <= 1:
+        raise InputError(f"config.faults.share: {made.faults.share} should be from 0 to 1.")
     if made.ema is not None and not 0 <= made.ema < 1:
         raise InputError(f"config.ema: {made.ema} should be at least 0 and less than 1, or None.")
-    if set(made.towers) != set(made.transforms):
+    if not set(made.towers) <= set(made.transforms):
         raise InputError(
             f"config: there are towers for {sorted(made.towers)} but transforms for "
-            f"{sorted(made.transforms)}; each modality needs both."
+            f"{sorted(made.transforms)}; each tower needs transforms."
         )
-    for modality in made.towers:
-        if modality in _TAKEN:
-            raise InputError(f"config.towers: no modality can be called '{modality}'; rename it.")
+    for key, section in (("towers", made.towers), ("transforms", made.transforms)):
+        for modality in section:
+            if modality in _TAKEN:
+                raise InputError(
+                    f"config.{key}: no modality can be called '{modality}'; rename it."
+                )
     build_towers(made)
     build_objective(made)
     optimizers.find(_name(made.optimizer, "config.optimizer"), made.optimizer)
     build_schedule(made)
     build_evaluators(made)
+    build_mixing(made)
     found = find_source(made)
     sources.check_split(found, made.source.get("split"), "config.source.split: ")
     for i, split in enumerate(made.eval.splits):
@@ -238,6 +269,20 @@ def build_evaluators(settings: Settings) -> list[Callable[..., dict[str, float]]
     return made
 
 
+def build_mixing(settings: Settings) -> Mixing | None:
+    """The rule by which a mixture's weights change, and how often; None where they stay."""
+    section, where = settings.mixing, "config.mixing"
+    if section is None:
+        return None
+    reweigh = names.find("mmcl.mixing", _name(section, where), f"{where}.name", face="reweigh")
+    every = {"every": names.parameters(Mixing)["every"]}
+    names.check(reweigh, section, where, given=("moment", "state"), also=every)
+    if section["every"] < 1:
+        raise InputError(f"{where}.every: {section['every']} should be 1 or more.")
+    options = {key: value for key, value in section.items() if key not in ("name", "every")}
+    return Mixing(section["every"], functools.partial(reweigh, **options))
+
+
 def find_source(settings: Settings) -> type:
     """The class of the source, its options checked."""
     return sources.find_source(settings.source, "config.source")
@@ -256,7 +301,7 @@ def open_source(settings: Settings, split: str | None = None) -> Source:
     source = sources.open_source(section, "config.source")
     if not len(source):
         raise InputError(f"config.source: there are no records in '{section.get('split')}'.")
-    record = source[0]
+    record = first_usable(source, lambda record, _: record)
     label = getattr(build_objective(settings), "positives", None)
     if label not in (None, "index") and label not in record:  # every batch has an index
         near = names.nearest(label, source.label_names)
@@ -274,7 +319,7 @@ def build_pipeline(settings: Settings, source: Source) -> Pipeline:
             if "folder" in inspect.signature(transform).parameters:
                 options["folder"] = getattr(source, "folder", None)
             made[modality].append(functools.partial(transform, **options))
-    return Pipeline(made, source)
+    return Pipeline(made, source, settings.faults.record_bytes)
 
 
 def find_transform(section: Section, where: str) -> Callable[..., Any]:

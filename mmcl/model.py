@@ -1,6 +1,7 @@
 """A model as the host uses it: raw values in, embeddings and metrics out."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -8,6 +9,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from data_pipelines.errors import InputError
+from data_pipelines.faults import by_kind, too_many
 from data_pipelines.pipeline import Pipeline
 from mmcl import experiment
 from mmcl.evals.embed import embed, encode_values, run_evaluators
@@ -42,16 +45,39 @@ class Model:
         return encode_values(self.encode_batch, self.pipeline, modality, values, self.batch_size)
 
     def embed(self, split: str, modalities: Sequence[str] | None = None) -> Embedded:
-        """Every record of a split, encoded by the towers of `modalities` (None: all)."""
-        return embed(
+        """Every record of a split, encoded by the towers of `modalities` (None: all).
+
+        Raises:
+            InputError: more records than `config.faults.share` allows cannot be used.
+        """
+        source = experiment.open_source(self.settings, split)
+        embedded = embed(
             self.encode_batch,
-            experiment.open_source(self.settings, split),
+            source,
             self.pipeline,
             split=split,
             batch_size=self.batch_size,
             modalities=modalities,
         )
+        if too_many(len(embedded.rejected), len(source), self.settings.faults.share):
+            raise InputError(
+                f"{told(embedded)} That is more than config.faults.share="
+                f"{self.settings.faults.share} allows."
+            )
+        return embedded
 
     def evaluate(self, embedded: Embedded) -> dict[str, float]:
         """What `config.eval.evaluators` say of an embedded split."""
-        return run_evaluators(experiment.build_evaluators(self.settings), embedded, self.encode)
+        found = run_evaluators(experiment.build_evaluators(self.settings), embedded, self.encode)
+        kinds = Counter(one.kind for one in embedded.rejected)
+        return found | {f"eval/{embedded.split}/rejected/{kind}": n for kind, n in kinds.items()}
+
+
+def told(embedded: Embedded) -> str:
+    """How many records of a split could not be used, and what is wrong with one of them."""
+    kinds = by_kind(Counter(one.kind for one in embedded.rejected))
+    last = embedded.rejected[-1]
+    return (
+        f"{len(embedded.rejected)} records of '{embedded.split}' could not be used and are left "
+        f"out: {kinds}; the last: {last.id or last.index}, {last.reason}."
+    )

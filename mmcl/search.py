@@ -6,6 +6,7 @@ import numpy as np
 
 from data_pipelines.errors import InputError
 from data_pipelines.names import nearest
+from data_pipelines.pipeline import first_usable
 from mmcl import experiment
 from mmcl.model import Model
 
@@ -36,7 +37,8 @@ def search(
         if modality not in towers:
             raise InputError(f"This run has no modality '{modality}'.{nearest(modality, towers)}")
     source = experiment.open_source(model.settings)
-    if isinstance(source[0][query], np.ndarray):
+    value = first_usable(source, lambda record, _: record).get(query)
+    if isinstance(value, np.ndarray | bytes):
         raise InputError(f"'{query}' is no text; name the modality that reads it with --from.")
     z_D = model.encode(query, [text])[0]
     hits: list[Hit] = []

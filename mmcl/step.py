@@ -1,6 +1,6 @@
 """One training step: a pure function of (state, batch)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -9,7 +9,7 @@ import optax
 
 from mmcl.ema import ema_update
 from mmcl.models.towers import Towers
-from mmcl.objectives.term import Objective
+from mmcl.objectives.term import Objective, Term
 from mmcl.state import TrainState
 
 Metrics = dict[str, jax.Array]
@@ -24,6 +24,7 @@ def make_train_step(
     frozen: Any,
     ema: float | None,
     start: int,
+    sources: Sequence[str] = (),
 ) -> Callable[[TrainState, Mapping[str, Any]], tuple[TrainState, Metrics]]:
     """The step function of one stage.
 
@@ -33,6 +34,8 @@ def make_train_step(
         frozen: pytree of bool like the parameters: True costs no backward pass.
         ema: decay of the averaged parameters; None for no average.
         start: the step at which this stage begins.
+        sources: the names behind `batch["source"]`, if the data is a mixture: its terms are then
+            also averaged by source.
     """
 
     def loss_fn(
@@ -47,7 +50,12 @@ def make_train_step(
         result = objective(params["objective"], state.objective, embeddings, batch, key)
         means = {name: term.mean() for name, term in result.terms.items()}
         loss = sum(means.values(), start=jnp.float32(0))
-        return loss, (result.state, {"loss": loss, **means, **result.metrics})
+        parts = {
+            f"by_source/{name}/{source}": _mean_where(term, batch["source"] == i)
+            for name, term in result.terms.items()
+            for i, source in enumerate(sources)
+        }
+        return loss, (result.state, {"loss": loss, **means, **parts, **result.metrics})
 
     def train_step(state: TrainState, batch: Mapping[str, Any]) -> tuple[TrainState, Metrics]:
         grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
@@ -62,3 +70,10 @@ def make_train_step(
         return new, {**metrics, "lr": lr, **norms}
 
     return train_step
+
+
+def _mean_where(term: Term, here_B: jax.Array) -> jax.Array:
+    """The mean of a term over some examples; NaN where none of them counts."""
+    weight_B = jnp.where(here_B, jax.lax.stop_gradient(term.weight_B), 0.0)
+    value_B = jnp.where(weight_B > 0, jax.lax.stop_gradient(term.value_B), 0.0)
+    return jnp.sum(weight_B * value_B) / jnp.sum(weight_B)

@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,17 @@ import jax
 from jax.sharding import Mesh
 from rich.console import Console
 
-from data_pipelines.loader import numeric
+from data_pipelines.faults import by_kind
 from mmcl import experiment, workdir
 from mmcl.built_stage import build
 from mmcl.checkpoint import Checkpoints
 from mmcl.engine_choices import ByKind, kept_choices
 from mmcl.evals.embedded import Embedded
+from mmcl.experiment import Stage
+from mmcl.feed import Feed
 from mmcl.live import LiveLine
-from mmcl.mesh import split_batch
 from mmcl.metrics_log import MetricsLog
+from mmcl.rejected_log import RejectedLog
 
 
 class Interrupted(Exception):
@@ -40,8 +42,8 @@ def train(
     Args:
         name: the experiment as it was asked for, `FILE[:ARG]`.
         config: its resolved config.
-        folder: the workdir; gets config.json, engine.json, checkpoints/, metrics.jsonl and
-            tensorboard/.
+        folder: the workdir; gets config.json, engine.json, checkpoints/, metrics.jsonl,
+            tensorboard/ and, where records are rejected, rejected.jsonl.
         console: where the live line goes.
         mesh: the devices, along an axis `data`.
         engine: choices for the pair engine to begin with; the run's own engine.json comes first.
@@ -61,6 +63,7 @@ def train(
         first = next(stage for stage in stages if done <= stage.stop)
         built = build(first, mesh)
         state, clock = built.init(), {"seconds": 0.0, "examples": 0}
+        data: dict[str, Any] = {}
 
         workdir.create(folder, name, config)
         checkpoints = Checkpoints(folder, keep=first.settings.checkpoint.keep)
@@ -69,6 +72,8 @@ def train(
             done = data["step"]
             console.print(f"Going on from step {done} of {total}.")
         log = MetricsLog(folder, done)
+        source = first.settings.source["name"]
+        rejected = RejectedLog(folder, done, data.get("rejected", {}), source)
         splits: list[Embedded] = []
 
         with (
@@ -79,27 +84,35 @@ def train(
             for stage in stages[first.number :]:
                 if 0 < done == stage.start:
                     built = build(stage, mesh)
-                    state = built.enter(state)
+                    state, data = built.enter(state), {}
                 settings = stage.settings
                 lap = Lap(done, settings.batch_size)
 
-                for batch in built.batches(done):
+                feed = Feed(built, done, data, rejected)
+                for batch in feed:
                     with jax.transfer_guard("disallow"):
-                        state, metrics = built.train_step(state, split_batch(numeric(batch), mesh))
+                        state, metrics = built.train_step(state, batch)
                     keep_choices()
                     done += 1
                     live.step(done)
+                    feed.stepped(metrics, state)
 
                     last = done == total
                     evaluating = last or due(done, settings.eval.every)
-                    if evaluating or done == stage.stop or due(done, settings.log_every):
+                    writing = evaluating or done == stage.stop or due(done, settings.log_every)
+                    if writing or jax.process_count() == 1:
+                        counts = rejected.check(examples(stages, done), settings.faults.share)
+                    if writing:
                         row = {f"train/{k}": float(v) for k, v in jax.device_get(metrics).items()}
                         row["train/examples_per_s"] = lap.examples_per_s(done)
+                        row |= {f"train/{k}": v for k, v in feed.row().items()}
+                        row |= {f"train/rejected/{kind}": n for kind, n in counts.items()}
                         if evaluating:
                             model = built.model(state)
                             splits = [model.embed(split) for split in settings.eval.splits]
                             for embedded in splits:
                                 row |= model.evaluate(embedded)
+                                rejected.add_evaluated(done, embedded.split, embedded.rejected)
                             row |= hardware(mesh)
                         clock = lap.add_to(clock, done)
                         row = {"step": done, "time": clock["seconds"], **row}
@@ -110,12 +123,15 @@ def train(
                     stopping = interrupted()
                     if last or stopping or due(done, settings.checkpoint.every):
                         data = {"step": done, "stage": stage.number, "seed": settings.seed}
+                        data |= {"rejected": rejected.counts(), **feed.remembered()}
                         checkpoints.save(done, state, data, lap.add_to(clock, done))
                     if stopping and not last:
                         checkpoints.close()
                         log.close()
                         raise Interrupted(f"Stopped at step {done} of {total}; the state is saved.")
 
+        if counts := rejected.counts():
+            console.print(f"Left out: {by_kind(counts)} records; {rejected.path} lists them.")
         if not splits:  # there was nothing left to train
             splits = [built.model(state).embed(split) for split in stages[-1].settings.eval.splits]
         checkpoints.close()
@@ -132,6 +148,12 @@ def hardware(mesh: Mesh) -> dict[str, Any]:
 def device_kind(mesh: Mesh) -> str:
     """What its devices are called: "cpu", "NVIDIA H100 80GB HBM3", ..."""
     return str(mesh.devices.flat[0].device_kind)
+
+
+def examples(stages: Sequence[Stage], step: int) -> int:
+    """How many examples the first so many steps of an experiment take."""
+    steps = [max(0, min(step, stage.stop) - stage.start) for stage in stages]
+    return sum(n * stage.settings.batch_size for n, stage in zip(steps, stages))
 
 
 def due(step: int, every: int | None) -> bool:

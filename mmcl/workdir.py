@@ -20,13 +20,27 @@ def check(workdir: Path, experiment: str, config: dict[str, Any]) -> None:
     if not (workdir / "config.json").is_file():
         raise InputError(f"{workdir} holds files but no run; give an empty folder with --workdir.")
     written = configs.read(workdir)
-    changed = configs.differences(written["config"], config)
+    changed = configs.differences(_lasting(written["config"]), _lasting(config))
     if changed:
         more = f" (and {len(changed) - 4} more)" if len(changed) > 4 else ""
         raise InputError(
             f"{workdir} holds a run of {written['experiment']} with another config: "
             f"{'; '.join(changed[:4])}{more}. Give another --workdir, or the old values."
         )
+
+
+def _lasting(config: dict[str, Any]) -> dict[str, Any]:
+    """A config without what a resume may change, since no number depends on it: how many threads
+    and processes load data, and how many bad records are put up with.
+    """
+    kept = {key: value for key, value in config.items() if key not in ("threads", "workers")}
+    if isinstance(faults := config.get("faults"), dict):
+        kept["faults"] = {key: value for key, value in faults.items() if key != "share"}
+    if not kept.get("faults", True):
+        del kept["faults"]
+    if isinstance(stages := config.get("stages"), list):
+        kept["stages"] = [_lasting(stage) for stage in stages]
+    return kept
 
 
 def writable(folder: Path, option: str) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from data_pipelines.errors import InputError
+from data_pipelines.faults import Fault, Reject, blamed_on_record
 from data_pipelines.loader import Source, eval_batches, numeric
 from data_pipelines.pipeline import Pipeline, stack
 from mmcl.evals.embedded import Embedded
@@ -37,28 +39,47 @@ def embed(
     batch_size: int,
     modalities: Sequence[str] | None = None,
 ) -> Embedded:
-    """Every record of one split through the towers (of `modalities`, all by default)."""
+    """Every record of one split through the towers of `modalities`; those of all the pipeline's
+    transforms by default.
+
+    Raises:
+        InputError: no record of the split can be used.
+    """
     z: dict[str, list[np.ndarray]] = {m: [] for m in modalities or pipeline.transforms}
     shown: dict[str, list[Any]] = {modality: [] for modality in pipeline.transforms}
     labels: dict[str, list[np.ndarray]] = {name: [] for name in source.label_names}
     ids: list[str] = []
-    for batch in eval_batches(source, pipeline, batch_size=batch_size):
+    rejected: list[Reject] = []
+    batches = eval_batches(source, pipeline, batch_size=batch_size)
+    for first, batch in zip(range(0, len(source), batch_size), batches):
+        rejected.extend(batch["rejected"])
+        bad = {one.index for one in batch["rejected"]}
+        last = min(first + batch_size, len(source))
+        rows = [record - first for record in range(first, last) if record not in bad]
+        if not rows:
+            continue
         arrays = numeric(batch)
         for modality in z:
-            z[modality].append(encode_batch(modality, arrays[modality]))
+            z[modality].append(encode_batch(modality, arrays[modality])[rows])
         for modality in shown:
-            shown[modality].extend(batch[modality].get("raw", batch[modality]["value"]))
+            things = batch[modality].get("raw", batch[modality]["value"])
+            shown[modality].extend(things[row] for row in rows)
         for name in labels:
-            labels[name].append(batch[name])
-        ids.extend(batch["id"])
-    n = len(source)
+            labels[name].append(batch[name][rows])
+        ids.extend(batch["id"][rows])
+    if rejected and not ids:
+        raise InputError(
+            f"No record of '{split}' can be used; the last: {rejected[-1].kind}, "
+            f"{rejected[-1].reason}."
+        )
     return Embedded(
         split=split,
-        z={modality: np.concatenate(parts)[:n] for modality, parts in z.items()},
-        labels={name: np.concatenate(parts)[:n] for name, parts in labels.items()},
-        shown={modality: things[:n] for modality, things in shown.items()},
-        ids=ids[:n],
+        z={modality: np.concatenate(parts) for modality, parts in z.items()},
+        labels={name: np.concatenate(parts) for name, parts in labels.items()},
+        shown=dict(shown),
+        ids=ids,
         label_names=source.label_names,
+        rejected=rejected,
     )
 
 
@@ -69,13 +90,21 @@ def encode_values(
     values: Sequence[Any],
     batch_size: int,
 ) -> np.ndarray:
-    """Raw values of one modality (strings, pictures) -> z_NxD, rows of unit length."""
+    """Raw values of one modality (strings, pictures) -> z_NxD, rows of unit length.
+
+    Raises:
+        InputError: a value cannot be used.
+    """
     parts = []
     for start in range(0, len(values), batch_size):
         chunk = list(values[start : start + batch_size])
         filled = chunk + chunk[-1:] * (batch_size - len(chunk))
-        examples = [pipeline.apply(modality, raw, seed=(0,), train=False) for raw in filled]
-        parts.append(encode_batch(modality, numeric(stack(examples)))[: len(chunk)])
+        try:
+            with blamed_on_record():
+                made = [pipeline.apply(modality, raw, seed=(0,), train=False) for raw in filled]
+        except Fault as fault:
+            raise InputError(f"This cannot be used as '{modality}': {fault.reason}") from fault
+        parts.append(encode_batch(modality, numeric(stack(made)))[: len(chunk)])
     return np.concatenate(parts)
 
 

@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from data_pipelines.faults import Reject
+
 
 @dataclasses.dataclass(frozen=True)
 class Embedded:
-    """Every record of one split, encoded.
+    """Every record of one split that can be used, encoded.
 
     `labels["concept"]` says which records are right answers of each other. Records that show an
     equal string in a modality (many pictures share one caption) are one item of that modality.
@@ -21,3 +23,4 @@ class Embedded:
     shown: dict[str, Sequence[Any]]  # modality -> N strings, or uint8 (N, H, W, 3)
     ids: list[str]
     label_names: dict[str, list[str]]  # label -> the name of each value
+    rejected: Sequence[Reject] = ()  # records of the split that could not be used: not in the above
