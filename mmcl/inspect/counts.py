@@ -135,5 +135,5 @@ def texts_of(value: Any, language: str = "") -> Iterable[tuple[str, str]]:
 
 
 def quantiles(numbers: Sequence[float]) -> dict[str, float]:
-    found = np.quantile(numbers, list(QUANTILES.values()), method="nearest")
+    found = np.quantile(numbers, list(QUANTILES.values()), method="inverted_cdf")
     return dict(zip(QUANTILES, found.tolist()))

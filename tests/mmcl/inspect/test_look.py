@@ -74,9 +74,9 @@ def test_cards_are_what_training_sees(looked):
     assert len(card.received) == EPOCHS
     pipeline = Pipeline({"image": [shifted]}, None)
     for epoch, received in enumerate(card.received):
-        raw = Zoo()[card.index]
-        made = pipeline(raw, card.index, seed=(3, 0, epoch, card.index), train=True)
-        np.testing.assert_array_equal(received["image"].pictures[0], made["image"]["value"])
+        seed = (3, 0, epoch, card.index)
+        made = pipeline.apply("image", Zoo()[card.index]["image"], seed=seed, train=True)
+        np.testing.assert_array_equal(received["image"].pictures[0], made["value"])
 
 
 def test_a_sample_is_spread_over_the_source():
