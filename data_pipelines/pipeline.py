@@ -122,7 +122,8 @@ class Pipeline:
             elif name in declared or isinstance(value, int | np.integer):
                 found = " ".join(repr(value).split())[:40]
                 raise Fault(
-                    "bad_label", f"its label '{name}' is {found}; labels are whole numbers of 32 bits."
+                    "bad_label",
+                    f"its label '{name}' is {found}; labels are whole numbers of 32 bits.",
                 )
         return labels
 

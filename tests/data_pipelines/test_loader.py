@@ -216,7 +216,9 @@ def picky(value, *, rng, train):
 def bad_batches(source, order, start, stop, *, batch_size, **more):
     pipeline = Pipeline({"number": [picky]}, source)
     return list(
-        train_batches(source, pipeline, order, batch_size=batch_size, start=start, stop=stop, **more)
+        train_batches(
+            source, pipeline, order, batch_size=batch_size, start=start, stop=stop, **more
+        )
     )
 
 
@@ -244,9 +246,7 @@ def test_others_stand_in_the_place_of_bad_records(records, bad, local, processes
                     processes=processes, threads=2)
         for p in range(processes)
     ]  # fmt: skip
-    joined = [
-        {"index": np.concatenate([part["index"] for part in parts])} for parts in zip(*after)
-    ]
+    joined = [{"index": np.concatenate([part["index"] for part in parts])} for parts in zip(*after)]
     seen = [i for batch in [*before, *joined] for i in batch["index"].tolist()]
     assert seen == [i for batch in whole for i in batch["index"].tolist()]
     for position, record in enumerate(seen):
@@ -306,7 +306,9 @@ def test_a_mixture_goes_on_where_it_stopped(lengths, local, processes, changed, 
 
 def test_where_nothing_can_be_used_the_run_ends():
     source = Bad(50, unfit=range(1, 50))
-    with pytest.raises(InputError, match=r"32 records in turn .*record-\d+, odd: number: minus one"):
+    with pytest.raises(
+        InputError, match=r"32 records in turn .*record-\d+, odd: number: minus one"
+    ):
         bad_batches(source, Order(50, 0), 0, 9, batch_size=2)
 
 

@@ -15,9 +15,7 @@ weights = st.lists(st.floats(0.01, 1.0), min_size=1, max_size=5)
 
 def mixed(lengths, of, seed=0, stage=0, **more):
     names = "abcde"
-    return MixedOrder(
-        dict(zip(names, lengths)), seed, stage, Weights(dict(zip(names, of)), **more)
-    )
+    return MixedOrder(dict(zip(names, lengths)), seed, stage, Weights(dict(zip(names, of)), **more))
 
 
 @given(

@@ -17,7 +17,11 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])  # no worker can imp
 
 
 def square(step):
-    return {"step": step, "value": np.full((3, 2), step**2, np.int16), "id": np.array(["a"], object)}
+    return {
+        "step": step,
+        "value": np.full((3, 2), step**2, np.int16),
+        "id": np.array(["a"], object),
+    }
 
 
 def test_every_step_in_order():
