@@ -123,7 +123,7 @@ class Pipeline:
                 found = " ".join(repr(value).split())[:40]
                 raise Fault(
                     "bad_label",
-                    f"its label '{name}' is {found}; labels are whole numbers of 32 bits.",
+                    f"its label '{name}' is {found}, not a whole number of 32 bits",
                 )
         return labels
 

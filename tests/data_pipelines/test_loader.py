@@ -213,13 +213,9 @@ def picky(value, *, rng, train):
     return augment(value, rng=rng, train=train)
 
 
-def bad_batches(source, order, start, stop, *, batch_size, **more):
+def bad_batches(source, order, start, stop, **more):
     pipeline = Pipeline({"number": [picky]}, source)
-    return list(
-        train_batches(
-            source, pipeline, order, batch_size=batch_size, start=start, stop=stop, **more
-        )
-    )
+    return list(train_batches(source, pipeline, order, start=start, stop=stop, **more))
 
 
 def rejects(found):

@@ -1,4 +1,4 @@
-"""The order of a mixture: shares in every stretch, whole epochs of every source, weights changed."""
+"""The order of a mixture: shares in every stretch, whole epochs of every source, changes."""
 
 from collections import Counter
 

@@ -179,33 +179,23 @@ def test_a_mixture_that_follows_its_losses_goes_on_bit_for_bit(
     assert len(set(told)) == len(told) >= 2
 
 
-def test_the_next_batch_has_the_new_weights(
+def test_the_next_batch_has_the_new_weights_and_the_next_stage_its_own(
     tmp_path: Path, config: dict[str, Any], one_device: Mesh
 ) -> None:
     config["mixing"] = {"name": "own_tones.swap", "every": 3}
     config["source"]["weights"] = {"a": 1.0, "b": 0.0}
-    found = run(config, tmp_path / "run", one_device)
-    assert [row["train/epoch/a"] for row in found] == [
-        repr(min(step, 3) * 8 / 24) for step in range(1, 11)
-    ]
-    assert [row["train/epoch/b"] for row in found] == [
-        repr(max(step - 3, 0) * 8 / 40) for step in range(1, 11)
-    ]
-    assert [row["train/by_source/tone_word/a"] == "nan" for row in found] == [False] * 3 + [
-        True
-    ] * 7
-    assert [row["train/by_source/tone_word/b"] == "nan" for row in found] == [True] * 3 + [
-        False
-    ] * 7
-
-
-def test_stages_mix_by_their_own_weights(
-    tmp_path: Path, config: dict[str, Any], one_device: Mesh
-) -> None:
-    config["stages"] = [{"steps": 3}, {"steps": 4, "source": {"weights": {"a": 0.0}}}]
-    found = run(config, tmp_path / "run", one_device)
-    assert [row["train/weight/a"] for row in found] == ["1.0"] * 3 + ["0.0"] * 4
-    assert [row["train/epoch/b"] for row in found[3:]] == [repr(8 * n / 40) for n in (1, 2, 3, 4)]
+    even = {"steps": 4, "source": {"weights": {"b": 1.0}}, "mixing": None}
+    found = run(config | {"stages": [{"steps": 6}, even]}, tmp_path / "run", one_device)
+    assert [row["train/weight/a"] for row in found] == ["1.0"] * 2 + ["0.0"] * 4 + ["1.0"] * 4
+    first, second = found[:6], found[6:]
+    for n, row in enumerate(first, 1):
+        assert row["train/epoch/a"] == repr(min(n, 3) * 8 / 24)
+        assert row["train/epoch/b"] == repr(max(n - 3, 0) * 8 / 40)
+        assert (row["train/by_source/tone_word/a"] == "nan") == (n > 3)
+        assert (row["train/by_source/tone_word/b"] == "nan") == (n <= 3)
+    for n, row in enumerate(second, 1):
+        of_a, of_b = (24 * float(row["train/epoch/a"]), 40 * float(row["train/epoch/b"]))
+        assert round(of_a + of_b) == 8 * n and abs(of_a - of_b) <= 4
 
 
 def test_too_many_bad_records_end_the_run(

@@ -10,7 +10,9 @@ from data_pipelines.open_source import open_source
 
 OWN = """
 class Source:
-    def __init__(self, *, n: int, split: str = "train", labels: dict[str, list[str]] = {"kind": ["x", "y"]}):
+    def __init__(
+        self, *, n: int, split: str = "train", labels: dict[str, list[str]] = {"kind": ["x", "y"]}
+    ):
         self.n, self.split, self.label_names = n, split, labels
         self.folder = None
 
@@ -21,7 +23,8 @@ class Source:
         if not 0 <= i < self.n:
             raise IndexError(i)
         labels = {name: i % 2 for name in self.label_names}
-        return {"id": f"{self.split}-{i}", "text": f"{i} of {self.n}", "source": "the web", **labels}
+        text = f"{i} of {self.n}"
+        return {"id": f"{self.split}-{i}", "text": text, "source": "the web", **labels}
 
 
 class Parted(Source):
