@@ -14,14 +14,20 @@ FEWEST = 500  # examples that a share of rejected records is a share of, at leas
 
 
 class Fault(Exception):
-    """One record cannot be used: `kind` is counted, `reason` is written down."""
+    """One record cannot be used.
+
+    Attributes:
+        kind: a short slug by which faults are counted: `truncated`, `missing_file`, ...
+        reason: one line that says what is wrong.
+    """
 
     def __init__(self, kind: str, reason: str):
-        super().__init__(kind, reason)  # what a pickle is made anew with
-        self.kind, self.reason = kind, reason
+        super().__init__(kind, reason)
+        self.kind = kind
+        self.reason = reason
 
     def __str__(self) -> str:
-        return self.reason
+        return f"{self.kind}: {self.reason}"
 
 
 @dataclasses.dataclass(frozen=True)

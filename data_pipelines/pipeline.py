@@ -107,7 +107,7 @@ class Pipeline:
             raise Fault("not_finite", "there are NaN or infinite numbers in it")
         blank = self._layout(modality, train)
         if odd := blank is not None and difference(made, blank):
-            raise Fault("shape", odd)
+            raise Fault("wrong_shape", odd)
         return made
 
     def _labels(self, record: Mapping[str, Any]) -> dict[str, np.int32]:
@@ -122,7 +122,8 @@ class Pipeline:
             elif name in declared or isinstance(value, int | np.integer):
                 found = " ".join(repr(value).split())[:40]
                 raise Fault(
-                    "label", f"its label '{name}' is {found}; labels are whole numbers of 32 bits."
+                    "bad_label",
+                    f"its label '{name}' is {found}, not a whole number of 32 bits",
                 )
         return labels
 
@@ -155,7 +156,7 @@ class Pipeline:
                 if unfit == TRIED:
                     break
         if fault is not None:
-            raise InputError(f"no record seems fit for use: {fault.reason}") from fault
+            raise InputError(f"no record seems fit for use: {fault}") from fault
         return None
 
 
@@ -170,7 +171,7 @@ def first_usable(source: Source, use: Callable[[dict[str, Any], int], T]) -> T:
         try:
             return use(read(source, i), i)
         except Fault as fault:
-            reason, cause = f"{fault.kind}: {fault.reason}", fault
+            reason, cause = str(fault), fault
     raise InputError(f"None of the first records can be used; the last: {reason}.") from cause
 
 

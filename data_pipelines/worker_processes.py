@@ -67,14 +67,14 @@ class _Worker:
         """The batch of the next of its steps, as soon as it is made."""
         ended = self._received()
         if isinstance(ended, str):
-            told = f"worker {self._number}, which loads data, {ended}"
+            told = f"Worker {self._number}, which loads data, {ended}"
             print(f"mmcl: {told}; it is started again.", file=sys.stderr)
             self.close()
             self._process = self._started()
             ended = self._received()
             if isinstance(ended, str):
                 raise InputError(
-                    f"{told.capitalize()}, and so was the one after it: where memory ran out, take "
+                    f"{told}, and so was the one after it: where memory ran out, take "
                     "fewer workers, fewer threads or a smaller batch."
                 )
         self._steps = self._steps[1:]

@@ -515,6 +515,8 @@ def _chance(values: dict[str, float]) -> dict[str, float]:
 def _number(value: float | None) -> str:
     if value is None:
         return ""
+    if isinstance(value, int):
+        return f"{value:,}"
     if abs(value) <= 1:
         return f"{value:.3f}"
     return f"{value:,.3f}".rstrip("0").rstrip(".")

@@ -85,4 +85,4 @@ class Feed:
     def _plain_metrics(self) -> list[Mapping[str, float]]:
         rows = jax.device_get(self._metrics)
         self._metrics = [{name: float(x) for name, x in row.items()} for row in rows]
-        return self._metrics
+        return list(self._metrics)

@@ -78,6 +78,6 @@ def told(embedded: Embedded) -> str:
     kinds = by_kind(Counter(one.kind for one in embedded.rejected))
     last = embedded.rejected[-1]
     return (
-        f"{len(embedded.rejected)} records of '{embedded.split}' could not be used and are left "
-        f"out: {kinds}; the last: {last.id or last.index}, {last.reason}."
+        f"'{embedded.split}' is judged without {len(embedded.rejected)} of its records, which "
+        f"could not be used: {kinds}; the last: {last.id or last.index}, {last.reason}."
     )

@@ -62,8 +62,9 @@ def embed(
         for modality in z:
             z[modality].append(encode_batch(modality, arrays[modality])[rows])
         for modality in shown:
-            things = batch[modality].get("raw", batch[modality]["value"])
-            shown[modality].extend(things[row] for row in rows)
+            inputs = batch[modality]
+            things = inputs["raw"] if "raw" in inputs else inputs["value"]
+            shown[modality].extend(_look(things[row], batch["id"][row]) for row in rows)
         for name in labels:
             labels[name].append(batch[name][rows])
         ids.extend(batch["id"][rows])
@@ -81,6 +82,14 @@ def embed(
         label_names=source.label_names,
         rejected=rejected,
     )
+
+
+def _look(thing: Any, name: str) -> Any:
+    """What stands for a value on a page: a string or a picture as it is, the id for all else."""
+    if isinstance(thing, str):
+        return thing
+    pixels = np.asarray(thing)
+    return thing if pixels.dtype == np.uint8 and pixels.shape[2:] in ((3,), (4,)) else str(name)
 
 
 def encode_values(

@@ -20,7 +20,7 @@ class Embedded:
     split: str
     z: dict[str, np.ndarray]  # modality -> z_NxD, float32, rows of unit length
     labels: dict[str, np.ndarray]  # label -> (N,) int32
-    shown: dict[str, Sequence[Any]]  # modality -> N strings, or uint8 (N, H, W, 3)
+    shown: dict[str, Sequence[Any]]  # modality -> N strings, or uint8 (H, W, 3) each
     ids: list[str]
     label_names: dict[str, list[str]]  # label -> the name of each value
     rejected: Sequence[Reject] = ()  # records of the split that could not be used: not in the above

@@ -53,6 +53,15 @@ def training_curves(rows: Sequence[Row]) -> list[dict[str, Any]]:
         if named:
             svg = plots.curves(named, axis, smooth=title == "Loss")
             made.append({"title": title, "caption": caption, "svg": svg})
+    parts: dict[str, dict[str, plots.Line]] = {}
+    for key in [key for key in lines if key.count("/") > 1]:  # of one thing: a line each
+        whole, _, part = key.rpartition("/")
+        parts.setdefault(whole, {})[part] = lines.pop(key)
+    for key, named in parts.items():
+        title = key.removeprefix("train/").replace("_", " ").replace("/", " ")
+        svg = plots.curves(named, title)
+        made.append({"title": title.capitalize(), "caption": f"Logged as {key}/…", "svg": svg})
+    lines.pop("train/epoch", None)  # no news
     for key, line in lines.items():
         if loss and np.array_equal(line[1], loss[1]):
             continue  # the only term of an objective is the loss

@@ -1,18 +1,24 @@
 """Batches are a function of (seed, stage, step): whoever loads them, from wherever."""
 
 import itertools
+import sys
 import threading
 import time
 
+import cloudpickle
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_pipelines.errors import InputError
+from data_pipelines.faults import Fault
 from data_pipelines.loader import eval_batches, numeric, train_batches
+from data_pipelines.mixed_order import MixedOrder, Weights
 from data_pipelines.order import Order
 from data_pipelines.pipeline import Pipeline
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # no worker can import a test
 
 
 class Source:
@@ -185,6 +191,160 @@ def test_evaluation_sees_every_record_once_in_order(records, batch_size):
     assert len(index) - records < batch_size
     value = np.concatenate([batch["number"]["value"] for batch in runs[0]])
     assert value.tolist() == [[i, 0] for i in index]
+
+
+class Bad(Source):
+    """Of its records some cannot be read, some not used."""
+
+    def __init__(self, length, unreadable=(), unfit=()):
+        super().__init__(length)
+        self.unreadable, self.unfit = set(unreadable), set(unfit)
+
+    def __getitem__(self, index):
+        if index in self.unreadable:
+            raise OSError("image file is truncated")
+        record = super().__getitem__(index)
+        return record | {"number": -1} if index in self.unfit else record
+
+
+def picky(value, *, rng, train):
+    if value == -1:
+        raise Fault("odd", "minus one")
+    return augment(value, rng=rng, train=train)
+
+
+def bad_batches(source, order, start, stop, **more):
+    pipeline = Pipeline({"number": [picky]}, source)
+    return list(train_batches(source, pipeline, order, start=start, stop=stop, **more))
+
+
+def rejects(found):
+    return [reject for batch in found for reject in batch["rejected"]]
+
+
+@settings(max_examples=20)
+@given(
+    records=st.integers(4, 30),
+    bad=st.sets(st.integers(0, 29), max_size=3),
+    local=st.integers(1, 3),
+    processes=st.sampled_from([1, 2, 3]),
+    killed=st.integers(0, 6),
+    seed=st.integers(0, 2**33),
+)
+def test_others_stand_in_the_place_of_bad_records(records, bad, local, processes, killed, seed):
+    """The same ones whoever loads them; a resume with other processes goes on with the same."""
+    source = Bad(records, unreadable=[i for i in bad if i % 2], unfit=[i for i in bad if not i % 2])
+    order, batch_size, steps = Order(records, seed), local * processes, 7
+    whole = bad_batches(source, order, 0, steps, batch_size=batch_size)
+    before = bad_batches(source, order, 0, killed, batch_size=batch_size)
+    after = [
+        bad_batches(source, order, killed, steps, batch_size=batch_size, process=p,
+                    processes=processes, threads=2)
+        for p in range(processes)
+    ]  # fmt: skip
+    joined = [{"index": np.concatenate([part["index"] for part in parts])} for parts in zip(*after)]
+    seen = [i for batch in [*before, *joined] for i in batch["index"].tolist()]
+    assert seen == [i for batch in whole for i in batch["index"].tolist()]
+    for position, record in enumerate(seen):
+        ours = order(position)[1]
+        assert record == ours if ours not in bad else record not in bad
+    told = rejects(before) + [r for part in after for r in rejects(part)]
+    key = lambda reject: reject.position  # noqa: E731
+    assert sorted(told, key=key) == sorted(rejects(whole), key=key)
+    assert [(r.position, r.index, r.epoch) for r in sorted(told, key=key)] == [
+        (position, order(position)[1], order(position)[0])
+        for position in range(steps * batch_size)
+        if order(position)[1] in bad
+    ]
+    assert {(r.id, r.kind) for r in told} <= {(None, "truncated")} | {
+        (f"record-{i}", "odd") for i in bad
+    }
+
+
+@settings(max_examples=15)
+@given(
+    lengths=st.lists(st.integers(1, 12), min_size=2, max_size=3),
+    local=st.integers(1, 3),
+    processes=st.sampled_from([1, 2]),
+    changed=st.integers(1, 5),
+    killed=st.integers(0, 8),
+    seed=st.integers(0, 2**33),
+)
+def test_a_mixture_goes_on_where_it_stopped(lengths, local, processes, changed, killed, seed):
+    """Weights change after some step; killed before or after, with other processes: the same."""
+    records = dict(zip("abc", lengths))
+    source, steps = Source(sum(lengths)), 8
+    even, odd = (dict(zip("abc", of)) for of in ([1.0] * 3, [0.1, 0.9, 0.5]))
+    even, odd = ({name: of[name] for name in records} for of in (even, odd))
+    before = MixedOrder(records, seed, 0, Weights(even))
+    batch_size = local * processes
+    after = before.reweighted(changed * batch_size, odd)
+
+    def run(start, stop, process=0, processes=1):
+        parts = [(before, start, min(stop, changed)), (after, max(start, changed), stop)]
+        return [
+            batch
+            for order, begin, end in parts
+            if begin < end
+            for batch in bad_batches(source, order, begin, end, batch_size=batch_size,
+                                     process=process, processes=processes)
+        ]  # fmt: skip
+
+    whole = [batch["number"]["value"].tolist() for batch in run(0, steps)]
+    resumed = [batch["number"]["value"].tolist() for batch in run(0, killed)]
+    slices = [run(killed, steps, process=p, processes=processes) for p in range(processes)]
+    for parts in zip(*slices):
+        resumed.append(np.concatenate([part["number"]["value"] for part in parts]).tolist())
+    assert resumed == whole
+    noise = [tuple(pair) for batch in whole for pair in batch]
+    assert len(set(noise)) == len(noise)  # nothing comes twice in an epoch, nor alike in two
+
+
+def test_where_nothing_can_be_used_the_run_ends():
+    source = Bad(50, unfit=range(1, 50))
+    with pytest.raises(
+        InputError, match=r"32 records in turn .*record-\d+, odd: number: minus one"
+    ):
+        bad_batches(source, Order(50, 0), 0, 9, batch_size=2)
+
+
+def test_records_unlike_the_first_are_rejected():
+    def cut(value, *, rng, train):
+        return {"value": np.zeros(3 if value == 4 else 2, np.float64 if value == 6 else np.float32)}
+
+    source = Source(9)
+    pipeline = Pipeline({"number": [cut]}, source)
+    found = list(train_batches(source, pipeline, Order(9, 0), batch_size=3, start=0, stop=3))
+    assert {(r.id, r.kind) for r in rejects(found)} == {
+        ("record-4", "wrong_shape"), ("record-6", "wrong_shape"),
+    }  # fmt: skip
+    assert all(batch["number"]["value"].shape == (3, 2) for batch in found)
+
+
+def test_workers_load_the_same_and_tell_of_rejects():
+    source = Bad(20, unreadable=[3], unfit=[8])
+    order = Order(20, 1)
+    alone = bad_batches(source, order, 2, 7, batch_size=6)
+    others = bad_batches(source, order, 2, 7, batch_size=6, workers=2, threads=2)
+    assert_same(alone, others)
+    assert rejects(alone) == rejects(others) != []
+
+
+@pytest.mark.parametrize("bad", [[0], [9], [2, 3, 4], [4, 5, 6, 7], range(8, 10), range(10)])
+def test_evaluation_tells_which_records_it_lacks(bad):
+    source = Bad(10, unreadable=[i for i in bad if i % 2], unfit=[i for i in bad if not i % 2])
+    pipeline = Pipeline({"number": [picky]}, Source(10))
+    found = list(eval_batches(source, pipeline, batch_size=4))
+    assert [reject.index for reject in rejects(found)] == list(bad)
+    for number, batch in enumerate(found):
+        here = range(4 * number, min(4 * number + 4, 10))
+        if set(here) <= set(bad):
+            assert batch.keys() == {"rejected"}
+            continue
+        assert batch["index"].shape == (4,)
+        for row, record in enumerate(here):
+            if record not in bad:
+                assert batch["index"][row] == record
 
 
 def test_numeric_leaves_out_what_is_only_shown():

@@ -163,14 +163,14 @@ def test_a_modality_that_nobody_asked_for_is_left_out():
 @pytest.mark.parametrize("source", [None, Source()])
 def test_a_label_that_is_no_integer_is_refused(value, source):
     pipeline = Pipeline(PIPELINE.transforms, source)
-    with pytest.raises(Fault, match=r"^its label 'concept' is ") as raised:
+    with pytest.raises(Fault, match=r"^bad_label: its label 'concept' is ") as raised:
         pipeline(record(concept=value), 0, seed=SEED, train=True)
-    assert raised.value.kind == "label" and "\n" not in str(raised.value)
+    assert raised.value.kind == "bad_label" and "\n" not in str(raised.value)
 
 
 def test_a_declared_label_that_is_missing_is_refused():
     lacking = {key: value for key, value in record().items() if key != "concept"}
-    with pytest.raises(Fault, match=r"^its label 'concept' is None"):
+    with pytest.raises(Fault, match=r"^bad_label: its label 'concept' is None"):
         Pipeline(PIPELINE.transforms, Source())(lacking, 0, seed=SEED, train=True)
 
 

@@ -93,6 +93,10 @@ CHANGED = [  # dotted key (to set, or to delete with ...), value, message
     ("checkpoint.keep", 0, "config.checkpoint.keep: 0 should be 1 or more."),
     ("seed", "x", "config.seed: 'x' should be a whole number."),
     ("seed", -1, "config.seed: -1 should be 0 or more."),
+    ("workers", -1, "config.workers: -1 should be 0 or more."),
+    ("faults", {"shar": 0.1}, "config.faults.shar: unknown key. Did you mean 'share'?"),
+    ("faults", {"share": 1.5}, "config.faults.share: 1.5 should be from 0 to 1."),
+    ("faults", {"record_bytes": 0}, "config.faults.record_bytes: 0 should be 1 or more."),
     ("ema", 1.0, "config.ema: 1.0 should be at least 0 and less than 1, or None."),
     ("towers.image.width", "wide", "config.towers.image.width: 'wide' should be a whole number."),
     ("objective.init_scale", "big", "config.objective.init_scale: 'big' should be a number."),
@@ -105,6 +109,9 @@ CHANGED = [  # dotted key (to set, or to delete with ...), value, message
     ("eval.splits", ["train", 3], "config.eval.splits.1: 3 should be a string."),
     # modalities
     ("towers.sound", {"name": "vit"}, "config: there are towers for ['image', 'sound', 'text'] "),
+    ("transforms.text", ..., "config: there are towers for ['image', 'text'] but transforms for "
+     "['image']; each tower needs transforms."),
+    ("transforms.source", [], "config.transforms: no modality can be called 'source'; rename it."),
     ("objective.pairs", [["image", "txt"]],
      "config.objective.pairs: there is no tower for 'txt'. Did you mean 'text'?"),
     ("objective.pairs", [["image"]],
@@ -164,7 +171,7 @@ def test_a_wrong_config_is_refused(
     assert said(experiment.stages, config).startswith(message)
 
 
-@pytest.mark.parametrize("name", ["id", "index", "present", "objective"])
+@pytest.mark.parametrize("name", ["id", "index", "present", "rejected", "source", "objective"])
 def test_a_modality_cannot_take_a_name_that_is_taken(
     tiny_config: dict[str, Any], name: str
 ) -> None:

@@ -100,3 +100,12 @@ def test_the_newest_step_counts_complete_checkpoints_only(tmp_path: Path) -> Non
     for name in ("2", "10", "12.orbax-checkpoint-tmp"):
         (tmp_path / "checkpoints" / name).mkdir(parents=True)
     assert workdir.newest_step(tmp_path) == 10
+
+
+def test_what_loads_the_data_may_change(tmp_path: Path) -> None:
+    """No number depends on threads, workers and how many bad records are put up with."""
+    workdir.create(tmp_path, "exp.py", CONFIG | {"threads": 2, "stages": [{"workers": 1}]})
+    new = CONFIG | {"workers": 3, "faults": {"share": 0.5}, "stages": [{"threads": 1}]}
+    workdir.check(tmp_path, "exp.py", new)
+    message = said(workdir.check, tmp_path, "exp.py", new | {"faults": {"record_bytes": 9}})
+    assert "config.faults: not there, now {'record_bytes': 9}" in message
