@@ -5,6 +5,7 @@ record is read is a `Fault`, for other records may still be whole.
 """
 
 import contextlib
+import difflib
 import glob
 import hashlib
 import itertools
@@ -22,6 +23,7 @@ import fsspec
 from data_pipelines import cache as caches
 from data_pipelines.errors import InputError
 from data_pipelines.faults import Fault
+from data_pipelines.fits import short
 from data_pipelines.names import nearest
 from data_pipelines.progress import Bar
 
@@ -31,7 +33,7 @@ Files = str | Sequence[str] | Mapping[str, str | Sequence[str]]
 LARGEST = 100_000_000  # bytes of one record, where nothing else is asked for
 THREADS = 16  # that wait for a file system
 _GAP = 16_384  # bytes between two ranges that are cheaper to read than to ask twice
-_STAMPS = ("ETag", "etag", "generation", "mtime", "LastModified", "last_modified", "updated")
+_STAMPS = ("ETag", "etag", "generation", "mtime", "LastModified", "last_modified", "created")
 _INSTALL = "s3:// and gs:// need pip install 'mmcl[remote]'"
 
 
@@ -95,9 +97,40 @@ def folder_of(path: str) -> str:
 
 def beside(folder: str, path: str) -> str:
     """A path as seen from a folder; an absolute one, or a URL, is what it is."""
-    if _is_remote(path) or os.path.isabs(path):
+    if is_remote(path) or os.path.isabs(path):
         return path
     return f"{folder.rstrip('/')}/{path}"
+
+
+def is_remote(path: str) -> bool:
+    """Whether it is a URL, or a chain of them."""
+    return bool(re.match(r"[A-Za-z][A-Za-z0-9+.-]*(://|::)", path))
+
+
+@contextlib.contextmanager
+def opening(path: str) -> Iterator[None]:
+    """What a file system raises becomes an InputError that names the file."""
+    try:
+        yield
+    except InputError:
+        raise
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is missing") from error
+    except Exception as error:  # every file system has errors of its own
+        raise InputError(f"cannot read {path}: {_line(error)}") from error
+
+
+@contextlib.contextmanager
+def reading(path: str, missing: str) -> Iterator[None]:
+    """What a file system raises becomes a Fault: of kind `missing`, or `unreadable`."""
+    try:
+        yield
+    except (InputError, Fault):
+        raise
+    except FileNotFoundError as error:
+        raise Fault(missing, f"{path} is missing") from error
+    except Exception as error:  # every file system has errors of its own
+        raise Fault("unreadable", f"{path}: {_line(error)}") from error
 
 
 def facts(path: str) -> Facts:
@@ -106,8 +139,8 @@ def facts(path: str) -> Facts:
     Raises:
         InputError: it is not there, is a folder, or cannot be asked.
     """
-    with _opening(path):
-        if not _is_remote(path):
+    with opening(path):
+        if not is_remote(path):
             found = os.stat(path)
             if os.path.isdir(path):
                 raise InputError(f"{path} is a folder: name the files in it, as {path}/*")
@@ -135,13 +168,18 @@ def opened(path: str, **options: Any) -> Iterator[BinaryIO]:
         InputError: it cannot be read; whatever the caller raises meanwhile goes through.
     """
     with contextlib.ExitStack() as stack:
-        with _opening(path):
-            if _is_remote(path):
-                system, inside = _system(path)
-                file = stack.enter_context(system.open(inside, "rb", **options))
-            else:
-                file = stack.enter_context(open(path, "rb"))
+        with opening(path):
+            file = stack.enter_context(raw(path, **options))
         yield file
+
+
+def raw(path: str, **options: Any) -> BinaryIO:
+    """A file, or whatever its file system raises."""
+    if is_remote(path):
+        system, inside = _system(path)
+        file: BinaryIO = system.open(inside, "rb", **options)
+        return file
+    return open(path, "rb")
 
 
 def read_ranges(path: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
@@ -156,8 +194,8 @@ def read_ranges(path: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
             merged[-1][1] = max(merged[-1][1], start + size)
         else:
             merged.append([start, start + size])
-    with _reading(path, "vanished_shard"):
-        if _is_remote(path):
+    with reading(path, "vanished_shard"):
+        if is_remote(path):
             system, inside = _system(path)
             pieces = [system.cat_file(inside, start=start, end=end) for start, end in merged]
         else:
@@ -180,15 +218,27 @@ def read_whole(path: str, largest: int = LARGEST) -> bytes:
     Raises:
         Fault: `missing_file`, `too_large` (over `largest` bytes), `unreadable`.
     """
-    with _reading(path, "missing_file"):
-        if _is_remote(path):
-            system, inside = _system(path)
-            with system.open(inside, "rb") as file:
-                data = file.read(largest + 1)
-        else:
-            with open(path, "rb") as file:
-                data = file.read(largest + 1)
+    with reading(path, "missing_file"), raw(path) as file:
+        data = file.read(largest + 1)
     return not_too_large(data, largest, path)
+
+
+def contents(path: Any, folder: str, largest: int = LARGEST) -> Any:
+    """What is in the file of a path as a record names it, or in the files of a list of paths.
+
+    Args:
+        path: as seen from the folder; None or an empty string is no file, and gives None.
+
+    Raises:
+        Fault: as `read_whole`, or `bad_path` for what is no path.
+    """
+    if path is None or path == "":
+        return None
+    if isinstance(path, list):
+        return [contents(one, folder, largest) for one in path]
+    if not isinstance(path, str):
+        raise Fault("bad_path", f"{short(path)} should be the path of a file")
+    return read_whole(beside(folder, path), largest)
 
 
 def not_too_large(data: bytes, largest: int, what: str) -> bytes:
@@ -210,7 +260,7 @@ def copied(paths: Sequence[str], cache: str | os.PathLike | None = None) -> list
     Raises:
         InputError: a file cannot be read, or the cache cannot be written.
     """
-    remote = [path for path in paths if _is_remote(path)]
+    remote = [path for path in paths if is_remote(path)]
     copies = dict(zip(remote, (_copy_of(path, cache) for path in remote)))
     known = dict(zip(remote, every_facts(remote)))
     stale = [path for path in remote if not _is_copy(copies[path], known[path])]
@@ -220,12 +270,8 @@ def copied(paths: Sequence[str], cache: str | os.PathLike | None = None) -> list
     return [str(copies[path]) if path in copies else path for path in paths]
 
 
-def _is_remote(path: str) -> bool:
-    return bool(re.match(r"[A-Za-z][A-Za-z0-9+.-]*(://|::)", path))
-
-
 def _is_there(path: str) -> bool:
-    return not _is_remote(path) and os.path.exists(os.path.expanduser(path))
+    return not is_remote(path) and os.path.exists(os.path.expanduser(path))
 
 
 def _system(path: str) -> tuple[Any, str]:
@@ -240,36 +286,13 @@ def _system(path: str) -> tuple[Any, str]:
     except ImportError as error:
         raise InputError(f"{path}: {_line(error)}; {_INSTALL}") from error
     except ValueError as error:
-        known = fsspec.available_protocols()
+        known = {*fsspec.available_protocols(), *fsspec.registry}
         if protocol in known:
             raise
+        close = nearest(protocol, difflib.get_close_matches(protocol, known))
         raise InputError(
-            f"{path}: there is no file system '{protocol}'.{nearest(protocol, known)} {_INSTALL}"
+            f"{path}: there is no file system '{protocol}'.{close} {_INSTALL}"
         ) from error
-
-
-@contextlib.contextmanager
-def _opening(path: str) -> Iterator[None]:
-    try:
-        yield
-    except InputError:
-        raise
-    except FileNotFoundError as error:
-        raise InputError(f"{path} is missing") from error
-    except Exception as error:  # every file system has errors of its own
-        raise InputError(f"cannot read {path}: {_line(error)}") from error
-
-
-@contextlib.contextmanager
-def _reading(path: str, missing: str) -> Iterator[None]:
-    try:
-        yield
-    except (InputError, Fault):
-        raise
-    except FileNotFoundError as error:
-        raise Fault(missing, f"{path} is missing") from error
-    except Exception as error:  # every file system has errors of its own
-        raise Fault("unreadable", f"{path}: {_line(error)}") from error
 
 
 def _line(error: Exception) -> str:
@@ -303,18 +326,21 @@ def _parts(inside: str) -> list[str] | None:
 
 def _matching(path: str) -> list[str]:
     """The files of one path or glob; a path without a glob may still prove to be missing."""
-    if not _is_remote(path):
+    if path.startswith("file://"):
+        path = path.removeprefix("file://")
+    if not is_remote(path):
         path = os.path.abspath(os.path.expanduser(path))
-    elif path.startswith("file://"):
-        return _matching(path.removeprefix("file://"))
-    if not glob.has_magic(path) or _is_there(path):
+        if not glob.has_magic(path) or os.path.exists(path):
+            return [path]
+        found = [name for name in glob.glob(path, recursive=True) if os.path.isfile(name)]
+    elif "::" in path:
         return [path]
-    with _opening(path):
-        if _is_remote(path):
+    else:
+        with opening(path):
             system, inside = _system(path)
-            found = [system.unstrip_protocol(name) for name in system.glob(inside)]
-        else:
-            found = [name for name in glob.glob(path, recursive=True) if os.path.isfile(name)]
+            whole = path.startswith("http") or not glob.has_magic(path)  # ? begins a query there
+            those = [inside] if whole else system.glob(inside)
+            found = [system.unstrip_protocol(name) for name in those]
     if not found:
         raise InputError(f"no file matches {path}")
     return found
@@ -354,5 +380,6 @@ def _copy(path: str, copy: Path, original: Facts, bar: Bar) -> None:
     except OSError as error:
         raise InputError(f"cannot copy {path} to {copy} ({_line(error)})") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it is gone, or there never was one
+            temporary.unlink()
     bar.advance(original.size)

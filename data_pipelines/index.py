@@ -5,6 +5,7 @@ the size and time of the file that it was made from, and is made anew when these
 the row that is asked for is read, so an index over a billion records takes no memory.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -148,6 +149,7 @@ def _made(place: Path, path: str, of: files.Facts, build: Build, bar: Bar) -> In
             f"{place.parent}, set MMCL_CACHE if that cannot be"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it is gone, or there never was one
+            temporary.unlink()
     bar.advance(of.size - seen)
     return Index(path, rows, about, str(place), table)

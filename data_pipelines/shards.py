@@ -53,6 +53,6 @@ class Shards:
         [(name, times)] = Counter(map(files.name_of, self.paths)).most_common(1)
         if times > 1:
             raise InputError(
-                f"{times} files are called {name}, so their records would have the same ids: say by "
+                f"{times} files are called {name}, so ids would clash: say by "
                 "`id` which field is the id, or make each a source of its own."
             )

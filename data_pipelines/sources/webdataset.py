@@ -23,7 +23,6 @@ from data_pipelines.faults import Fault
 from data_pipelines.fields import Fields, head_of
 from data_pipelines.fits import short
 from data_pipelines.index import Rows, indexes
-from data_pipelines.names import nearest
 from data_pipelines.shards import Shards
 
 USUAL = {"image": "jpg;jpeg;png;webp", "text": "txt;json.caption"}
@@ -81,7 +80,9 @@ class Source:
             }
             if not fields:
                 found = short(there)
-                raise InputError(f"no image and no text in these tars: say by `fields` which of {found}")
+                raise InputError(
+                    f"no image and no text in these tars: say by `fields` which of {found}"
+                )
         self.label_names = {name: list(names) for name, names in (label_names or {}).items()}
         self._fields = Fields(fields, id, self.label_names)
         self._fields.heads([KEY, *there])
@@ -158,6 +159,10 @@ def _members(file: BinaryIO, path: str, about: dict[str, Any]) -> Rows:
                     members[field] = "is no plain file"
                 else:
                     members[field] = [member.offset_data, member.size]
+            file.seek(tar.offset)  # tarfile takes whatever is no header for the end
+            end = file.read(tarfile.BLOCKSIZE)
+            if len(end) < tarfile.BLOCKSIZE or any(end):
+                raise tarfile.ReadError(f"neither a header nor the end at byte {tar.offset}")
     except tarfile.TarError as error:
         raise InputError(f"{path} is not a whole tar ({error})") from error
     if not records:
