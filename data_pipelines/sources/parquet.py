@@ -113,13 +113,13 @@ class Source:
                 there.
         """
         file, row = self._shards(index)
+        id = self._shards.name(file, row)
         name, ends = self._shards.paths[file], self._ends[file]
         group = int(np.searchsorted(ends, row, side="right")) - 1
         folder = folder_of(name) if self._folder is None else self._folder
         read = functools.partial(_columns, name, group, self._columns, folder, self._largest)
-        columns = self._groups((name, group, self._columns), read)
+        columns = self._groups((name, group, self._columns), read) if self._columns else {}
         raw = {column: value(row - int(ends[group])) for column, value in columns.items()}
-        id = self._shards.name(file, row)
         record = self._fields.record(raw, id)
         for entry in self._paths:
             if entry in record:
