@@ -75,8 +75,9 @@ class Fields:
         return record
 
     def only(self, *entries: str) -> "Fields":
-        """These entries alone, beside the identity."""
-        fields = {name: (self.fields or {}).get(name, name) for name in entries if name != "id"}
+        """Those of these entries that there may be, beside the identity."""
+        known = {name: name for name in entries} if self.fields is None else self.fields
+        fields = {name: known[name] for name in entries if name in known and name != "id"}
         return dataclasses.replace(self, fields=fields)
 
     def heads(self, there: Iterable[str]) -> list[str]:

@@ -88,6 +88,8 @@ class Source:
             id = "id"
         if id is None:
             self._shards.check_names()
+        if fields is None:
+            fields = {name: name for name in there if name != "id"}
         told = _class_labels(schemas[0], fields)
         self.label_names = {k: list(v) for k, v in {**told, **(label_names or {})}.items()}
         self._fields = Fields(fields, id, self.label_names)
@@ -97,7 +99,7 @@ class Source:
             lacking = set(self._columns) - set(schema.names)
             if lacking:
                 raise InputError(f"{name} has no column {sorted(lacking)}, which {names[0]} has")
-        known(paths, there if fields is None else fields, "paths")
+        known(paths, fields, "paths")
         self._paths, self._folder = list(paths), folder
         self._largest = largest
         self._groups = Groups(memory)
@@ -225,14 +227,13 @@ def _column(values: pa.ChunkedArray, file: Callable[[str], Any]) -> Column:
     return lambda row: read(values[row])
 
 
-def _class_labels(schema: pa.Schema, fields: Mapping[str, str] | None) -> dict[str, list[str]]:
+def _class_labels(schema: pa.Schema, fields: Mapping[str, str]) -> dict[str, list[str]]:
     """Label -> names, as the datasets library writes them into a schema."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
     except (ValueError, LookupError, TypeError):
         return {}
-    entries = {name: name for name in schema.names} if fields is None else fields
-    found = ((entry, features.get(column)) for entry, column in entries.items())
+    found = ((entry, features.get(column)) for entry, column in fields.items())
     return {
         entry: feature["names"]
         for entry, feature in found

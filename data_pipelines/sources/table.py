@@ -86,6 +86,8 @@ class Source:
         if id is None:
             self._shards.check_names()
         self.label_names = {label: list(those) for label, those in (label_names or {}).items()}
+        if fields is None and there is not None:
+            fields = {name: name for name in there if name != "id"}
         self._fields = Fields(fields, id, self.label_names)
         if there is not None:
             for index in self._indexes:
@@ -93,10 +95,9 @@ class Source:
                     self._fields.heads(index.about["columns"])
                 except InputError as error:
                     raise InputError(f"{index.path}: {error}") from None
-        entries = there if fields is None else list(fields)
-        if entries is not None:
-            known(paths, entries, "paths")
-            known(numbers, entries, "numbers")
+        if fields is not None:
+            known(paths, fields, "paths")
+            known(numbers, fields, "numbers")
 
     def __len__(self) -> int:
         return len(self._shards)

@@ -79,10 +79,11 @@ class Source:
         }
         if id is None and "id" in self._features:
             id = "id"
-        entries = {name: name for name in self._features} if fields is None else fields
+        if fields is None:
+            fields = {name: name for name in self._features if name != "id"}
         told = {
             entry: self._features[field].names
-            for entry, field in entries.items()
+            for entry, field in fields.items()
             if isinstance(self._features.get(field), tfds.features.ClassLabel)
         }
         self.label_names = {k: list(v) for k, v in {**told, **(label_names or {})}.items()}
