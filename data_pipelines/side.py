@@ -22,7 +22,7 @@ from data_pipelines.names import nearest
 from data_pipelines.sources import arrays, table
 
 _BATCH = 65_536
-Values = np.ndarray | pa.ChunkedArray
+Values = Any  # np.ndarray or pa.ChunkedArray, (N, ...)
 
 
 class Side:

@@ -24,8 +24,9 @@ from data_pipelines.side import Side
 class Source:
     """Those records of a source that a rule keeps, in their order.
 
-    Threads and pickles may share it. One rule of three: `at_least` and `at_most` (either or both, and the bounds themselves are in);
-    `top`; `ids`. A record without a score, or with one that is no number (NaN), is not kept.
+    Threads and pickles may share it. There are three rules, of which one is given: `at_least` and
+    `at_most` (either or both, bounds included), `top`, and `ids`. A record without a score, or with
+    one that is no number (NaN), is not kept.
 
     Args:
         source: a section like this one, of the records.
