@@ -6,6 +6,7 @@ Remote files are copied whole into the cache first, for the library reads local 
 
 import copy
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -75,7 +76,7 @@ class Source:
         Raises:
             Fault: `bad_record`, `too_large`, `missing_field`.
         """
-        id, raw = self._raw(index)
+        id, raw = self._raw(index, self._largest)
         return self._fields.record(raw, id)
 
     def only(self, *entries: str) -> "Source":
@@ -84,7 +85,7 @@ class Source:
         view._fields = self._fields.only(*entries)
         return view
 
-    def _raw(self, index: int) -> tuple[str, dict[str, Any]]:
+    def _raw(self, index: int, largest: int) -> tuple[str, dict[str, Any]]:
         file, row = self._shards(index)
         id = self._shards.name(file, row)
         try:
@@ -93,7 +94,7 @@ class Source:
             gone = not os.path.exists(self._shards.paths[file])
             reason = " ".join(str(error).split())
             raise Fault("vanished_shard" if gone else "bad_record", f"{id}: {reason}") from error
-        not_too_large(packed, self._largest, id)
+        not_too_large(packed, largest, id)
         try:
             raw = msgpack.unpackb(packed)
         except Exception as error:  # the library has no error that all others are of
@@ -106,7 +107,7 @@ class Source:
         """The first record that is one; if none of the first few is, these are no records."""
         for index in range(min(len(self), 10)):
             try:
-                return self._raw(index)[1]
+                return self._raw(index, sys.maxsize)[1]
             except Fault as fault:
                 found = fault
         raise InputError(

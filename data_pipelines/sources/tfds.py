@@ -57,6 +57,8 @@ class Source:
         import tensorflow_datasets as tfds  # takes half a second
 
         remote = is_remote(folder)
+        if remote:
+            [folder] = listed(folder)
         local = _described(folder, cache) if remote else os.path.expanduser(folder)
         try:
             builder = tfds.builder_from_directory(local)
@@ -84,7 +86,8 @@ class Source:
         told = {
             entry: self._features[field].names
             for entry, field in fields.items()
-            if isinstance(self._features.get(field), tfds.features.ClassLabel)
+            if field in self._features
+            and isinstance(self._features[field], tfds.features.ClassLabel)
         }
         self.label_names = {k: list(v) for k, v in {**told, **(label_names or {})}.items()}
         self._fields = Fields(fields, id, self.label_names)
