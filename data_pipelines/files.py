@@ -219,7 +219,9 @@ def read_whole(path: str, largest: int = LARGEST) -> bytes:
         Fault: `missing_file`, `too_large` (over `largest` bytes), `unreadable`.
     """
     with reading(path, "missing_file"), raw(path) as file:
-        data = file.read(largest + 1)
+        # Where the size is known, no buffer of `largest` bytes has to be made.
+        size = largest if is_remote(path) else min(largest, os.fstat(file.fileno()).st_size)
+        data = file.read(size + 1)
     return not_too_large(data, largest, path)
 
 
