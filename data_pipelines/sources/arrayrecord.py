@@ -19,6 +19,7 @@ from data_pipelines.faults import Fault
 from data_pipelines.fields import Fields
 from data_pipelines.files import LARGEST, THREADS, copied, every_facts, listed, not_too_large
 from data_pipelines.fits import short
+from data_pipelines.scan import check_id
 from data_pipelines.shards import Shards
 
 
@@ -66,6 +67,7 @@ class Source:
             self._shards.check_names()
         self.label_names = {label: list(those) for label, those in (label_names or {}).items()}
         self._fields = Fields(fields, id, self.label_names)
+        check_id(self, id)
 
     def __len__(self) -> int:
         return len(self._shards)

@@ -35,6 +35,7 @@ from data_pipelines.files import (
 )
 from data_pipelines.names import known
 from data_pipelines.progress import Bar
+from data_pipelines.scan import check_id
 from data_pipelines.shards import Shards
 
 Column = Callable[[int], Any]  # row -> value
@@ -103,6 +104,7 @@ class Source:
         self._paths, self._folder = list(paths), folder
         self._largest = largest
         self._groups = Groups(memory)
+        check_id(self, id)
 
     def __len__(self) -> int:
         return len(self._shards)

@@ -22,6 +22,7 @@ from data_pipelines.files import LARGEST, contents, folder_of, listed, read_rang
 from data_pipelines.fits import short
 from data_pipelines.index import Rows, indexes
 from data_pipelines.names import known
+from data_pipelines.scan import check_id
 from data_pipelines.shards import Shards
 
 _KINDS = {"jsonl": "", "ndjson": "", "csv": ",", "tsv": "\t"}  # what parts the cells
@@ -98,6 +99,7 @@ class Source:
         if fields is not None:
             known(paths, fields, "paths")
             known(numbers, fields, "numbers")
+        check_id(self, id)
 
     def __len__(self) -> int:
         return len(self._shards)

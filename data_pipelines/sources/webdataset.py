@@ -23,6 +23,7 @@ from data_pipelines.faults import Fault
 from data_pipelines.fields import Fields, head_of
 from data_pipelines.fits import short
 from data_pipelines.index import Rows, indexes
+from data_pipelines.scan import check_id
 from data_pipelines.shards import Shards
 
 USUAL = {"image": "jpg;jpeg;png;webp", "text": "txt;json.caption"}
@@ -87,6 +88,7 @@ class Source:
         self._fields = Fields(fields, id, self.label_names)
         self._fields.heads([KEY, *there])
         self._largest = largest
+        check_id(self, id)
 
     def __len__(self) -> int:
         return len(self._shards)

@@ -114,9 +114,13 @@ def test_ids_of_choice(folder):
     keys = [key for _, key, _ in read_through(folder)]
     for id in ("__key__", "json.key"):
         assert [record["id"] for record in Source(files=f"{folder}/*.tar", id=id)] == keys
-    with pytest.raises(Fault, match="'json.uid', which is the id, is missing in 00000.tar/0") as e:
-        Source(files=f"{folder}/*.tar", id="json.uid")[0]
-    assert e.value.kind == "missing_field"
+    with pytest.raises(InputError, match="id: there is no 'json.uid' in the first records"):
+        Source(files=f"{folder}/*.tar", id="json.uid")
+    source = Source(files=f"{folder}/*.tar", id="txt")  # every fourth has none
+    assert source[1]["id"] == "text 0 1 é"
+    with pytest.raises(Fault, match="'txt', which is the id, is missing in 00000.tar/0") as error:
+        source[0]
+    assert error.value.kind == "missing_field"
 
 
 def test_only_what_is_asked_for_is_read(folder, remote):
