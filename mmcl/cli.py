@@ -14,10 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from data_pipelines.errors import InputError
-from data_pipelines.names import nearest
 from mmcl import config as configs
 from mmcl import workdir as workdirs
-from mmcl.command import STOPPED, Teaching, debug_option, errors
+from mmcl.command import STOPPED, Teaching, debug_option, errors, one_word
 from mmcl.data_commands import data
 
 WIDE = 160  # columns of a log file, where nothing should be folded
@@ -110,7 +109,8 @@ def train(words: Sequence[str], workdir: Path | None, engine: Path | None, debug
     resolved config.json and report.html. Ctrl-C saves and stops.
     """
     with errors(debug, stopped="Stopped; the same command goes on from what was saved."):
-        experiment, overrides = _parse(words)
+        options = ["--workdir", "--engine", "--config.KEY=VALUE", "--debug", "--help"]
+        experiment, overrides = one_word(words, "`mmcl train` takes one FILE[:ARG]", options)
         folder = workdir or Path("runs") / configs.name(experiment)
         config = configs.load(experiment, overrides)
         click.echo(f"Workdir: {folder}")
@@ -502,29 +502,6 @@ def _number(value: float | None) -> str:
 
 def _file_name(text: str) -> str:
     return re.sub(r"\W+", "-", text).strip("-")[:60] or "search"
-
-
-def _parse(words: Sequence[str]) -> tuple[str, list[tuple[str, str]]]:
-    """FILE[:ARG] and the overrides: `--config.a.b=1` or `--config.a.b 1` -> ("a.b", "1")."""
-    left, files, overrides = list(words), [], []
-    while left:
-        word = left.pop(0)
-        if word.startswith("--config."):
-            key, equals, value = word.removeprefix("--config.").partition("=")
-            if not equals:
-                if not left or left[0].startswith("--"):
-                    raise InputError(f"{word} needs a value: {word}=VALUE.")
-                value = left.pop(0)
-            overrides.append((key, value))
-        elif word.startswith("-"):
-            options = ["--workdir", "--engine", "--config.KEY=VALUE", "--debug", "--help"]
-            raise InputError(f"There is no option '{word}'.{nearest(word, options)}")
-        else:
-            files.append(word)
-    if len(files) != 1:
-        said = f"these are {len(files)}: {', '.join(files)}" if files else "there is none"
-        raise InputError(f"`mmcl train` takes one FILE[:ARG]; {said}.")
-    return files[0], overrides
 
 
 def _console() -> Console:

@@ -3,12 +3,13 @@
 import contextlib
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
 
 from data_pipelines.errors import InputError
+from data_pipelines.names import nearest
 
 STOPPED = 130  # exit code after Ctrl-C
 
@@ -47,3 +48,35 @@ def errors(debug: bool, stopped: str = "Stopped.") -> Iterator[None]:
         line = " ".join(str(error).split()) if wrong else stopped
         click.echo(f"mmcl: {line}", err=True)
         sys.exit(2 if wrong else STOPPED)
+
+
+def one_word(
+    words: Sequence[str], rule: str, options: Sequence[str]
+) -> tuple[str, list[tuple[str, str]]]:
+    """What a command is about, and overrides: `--config.a.b=1` or `--config.a.b 1` -> ("a.b", "1").
+
+    Args:
+        rule: of the command, for the message where there is not one such word.
+        options: of the command.
+
+    Raises:
+        InputError: there is not one, an unknown option, or an override without its value.
+    """
+    left, found, overrides = list(words), [], []
+    while left:
+        word = left.pop(0)
+        if word.startswith("--config."):
+            key, equals, value = word.removeprefix("--config.").partition("=")
+            if not equals:
+                if not left or left[0].startswith("--"):
+                    raise InputError(f"{word} needs a value: {word}=VALUE.")
+                value = left.pop(0)
+            overrides.append((key, value))
+        elif word.startswith("-"):
+            raise InputError(f"There is no option '{word}'.{nearest(word, options)}")
+        else:
+            found.append(word)
+    if len(found) != 1:
+        said = f"these are {len(found)}: {', '.join(found)}" if found else "there is none"
+        raise InputError(f"{rule}; {said}.")
+    return found[0], overrides

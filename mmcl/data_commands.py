@@ -9,18 +9,22 @@ import click
 from data_pipelines import names
 from data_pipelines.cache import MANIFEST
 from mmcl.command import Teaching, debug_option, errors
+from mmcl.data_inspect import inspect
 
 _HOME = "data_pipelines.sources"
 
 
-@click.group(cls=Teaching, invoke_without_command=True, short_help="Get data to train on.")
+@click.group(
+    cls=Teaching, invoke_without_command=True, short_help="Get data, look at it, convert it."
+)
 @click.pass_context
 def data(ctx: click.Context) -> None:
-    """Get data to train on.
+    """Get data, look at it, convert it.
 
     \b
       mmcl data get emoji-full
-      mmcl data get stamps
+      mmcl data inspect experiments/quickstart.py
+      mmcl data convert 'data/{000..009}.tar' data-parquet --to parquet
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
@@ -70,3 +74,6 @@ def _prepare(name: str) -> Callable[[Path | None], Path]:
 
 def _records(count: int | dict[str, int]) -> int:
     return count if isinstance(count, int) else count["records"]
+
+
+data.add_command(inspect)
