@@ -9,6 +9,7 @@ import click
 from data_pipelines import names
 from data_pipelines.cache import MANIFEST
 from mmcl.command import Teaching, debug_option, errors
+from mmcl.data_convert import convert
 from mmcl.data_inspect import inspect
 
 _HOME = "data_pipelines.sources"
@@ -24,7 +25,7 @@ def data(ctx: click.Context) -> None:
     \b
       mmcl data get emoji-full
       mmcl data inspect experiments/quickstart.py
-      mmcl data convert 'data/{000..009}.tar' data-parquet --to parquet
+      mmcl data convert 'data/{000..009}.tar' --to parquet --out data-parquet
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
@@ -77,3 +78,4 @@ def _records(count: int | dict[str, int]) -> int:
 
 
 data.add_command(inspect)
+data.add_command(convert)

@@ -63,9 +63,9 @@ def name_of_spec(spec: str) -> str:
     if is_experiment(spec):
         return configs.name(spec)
     plain = re.sub(r"^[a-z0-9]+://", "", spec.rstrip("/")).removesuffix(f"/{SECTION}")
+    plain = re.sub(r"\.(" + "|".join(ENDINGS) + r")$", "", plain)
     parts = [part for part in plain.split("/") if part not in ("", ".", "..")]
-    words = re.sub(r"[^\w.]+", "-", "-".join(parts[-2:])).strip("-.")
-    return re.sub(r"\.(" + "|".join(ENDINGS) + r")$", "", words) or "data"
+    return re.sub(r"[^\w.]+", "-", "-".join(parts[-2:])).strip("-.") or "data"
 
 
 def _of_files(spec: str) -> Any:
