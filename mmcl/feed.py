@@ -61,7 +61,7 @@ class Feed:
             self._batches = self._built.batches(self._done, self._order)
 
     def row(self) -> dict[str, float]:
-        """What metrics.jsonl is told: epochs of the stage, and weights of a mixture."""
+        """What metrics.jsonl is told: epochs of the stage so far, and the next batch's weights."""
         row = self._order.epochs(self._position)
         if isinstance(self._order, MixedOrder):
             row |= {f"weight/{name}": weight for name, weight in self._order.weights.of.items()}

@@ -72,6 +72,33 @@ def test_killed_again_and_again(
     assert rows(folder) == straight
 
 
+def children(pid: int) -> list[int]:
+    found = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in found.read_text().split()]
+
+
+@pytest.mark.long
+def test_a_killed_worker_is_replaced(
+    tmp_path: Path, experiment: Path, straight: list[dict[str, Any]]
+) -> None:
+    """One of two processes that load data is killed in the middle of a run, which goes on alike."""
+    folder = tmp_path / "workers"
+    process = subprocess.Popen(
+        [*command(experiment, folder), "--config.workers=2", "--config.threads=1"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+    wait_for_step(folder, 5, process)
+    workers = children(process.pid)
+    assert len(workers) == 2
+    os.kill(workers[1], signal.SIGKILL)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert "Worker 1, which loads data, was killed (SIGKILL); it is started again." in told
+    assert rows(folder) == straight
+
+
 @pytest.mark.long
 def test_ctrl_c_says_how_to_go_on(
     tmp_path: Path, experiment: Path, straight: list[dict[str, Any]]

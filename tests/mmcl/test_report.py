@@ -1,6 +1,7 @@
 import base64
 import dataclasses
 import io
+import math
 import re
 from html.parser import HTMLParser
 
@@ -414,6 +415,26 @@ def test_a_curve_for_each_thing_logged(tmp_path):
     np.testing.assert_allclose((x - x[0]) / (x[2] - x[0]), [0, 0.5, 1], atol=1e-4)
     np.testing.assert_allclose((y - y[0]) / (y[1] - y[0]), [0, 1, 0.5], atol=1e-4)
     assert y[1] > y[0]
+
+
+def test_one_plot_for_all_sources_of_a_mixture(tmp_path):
+    rows = [
+        {
+            "step": step,
+            "train/loss": 3.0 - step,
+            "train/epoch": step / 7,
+            "train/weight/a": 0.1 * step,
+            "train/weight/b": 1 - 0.1 * step,
+            "train/by_source/softmax/a": 1.0,
+            "train/by_source/softmax/b": math.nan if step == 2 else 2.0,
+        }
+        for step in (1, 2, 3)
+    ]
+    page = section(report(tmp_path, rows=rows), "training")
+    titles = ["Loss", "Weight", "By source softmax"]
+    assert [node.text for node in page.all("h3")] == titles
+    for plot in list(page.all("svg"))[1:]:
+        assert {"a", "b"} <= {node.text for node in plot.all("text")}
 
 
 def test_recall_curves_show_first_and_last_k(tmp_path):

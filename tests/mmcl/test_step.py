@@ -187,6 +187,42 @@ class Layers(nn.Module):
         return Embedding(x)
 
 
+def test_the_terms_of_a_mixture_are_also_averaged_by_source():
+    """Source 2 has no weight in the batch; averages change no gradient."""
+
+    class Weighted:
+        def __call__(self, params, state, embeddings, batch, key):
+            value = params["x"] * jnp.float32([1, 2, 4, jnp.nan])
+            return Result({"a": Term(value, jnp.float32([1, 3, 2, 0]))}, None, {})
+
+    params = {**linear_params(), "objective": {"x": np.float64(5.0)}}
+    state = state_of(params, optax.sgd(1.0))
+    batch = linear_batch() | {"source": np.int32([0, 0, 1, 2])}
+    plain, mixed = (
+        jax.jit(
+            make_train_step(
+                TOWERS,
+                Weighted(),
+                optax.sgd(1.0),
+                lambda step: 1.0,
+                frozen=nothing_frozen(params),
+                ema=None,
+                start=0,
+                sources=sources,
+            )
+        )(state, batch)
+        for sources in ((), ("x", "y", "z"))
+    )
+    found = {k: float(v) for k, v in mixed[1].items() if k.startswith("by_source/")}
+    assert found.keys() == {"by_source/a/x", "by_source/a/y", "by_source/a/z"}
+    np.testing.assert_allclose(found["by_source/a/x"], 5 * (1 * 1 + 3 * 2) / 4)
+    np.testing.assert_allclose(found["by_source/a/y"], 5 * 4)
+    assert np.isnan(found["by_source/a/z"])
+    assert not any(key.startswith("by_source/") for key in plain[1])
+    for a, b in zip(jax.tree.leaves(plain[0].params), jax.tree.leaves(mixed[0].params)):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_what_is_frozen_keeps_its_bits_and_has_no_backward():
     towers, sgd, rng = Towers({"image": Layers(), "text": Layers()}), optax.identity(), np.random
     batch = {m: {"value": rng.default_rng(0).random((64, 32), np.float32)} for m in towers.modules}
