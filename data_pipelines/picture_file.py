@@ -18,7 +18,7 @@ from PIL import ExifTags, Image
 from data_pipelines.faults import Fault
 
 MOST_PIXELS = 2**26  # more than any camera's picture needs, less than a decompression bomb has
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
 
 Mode = Literal["RGB", "RGBA"]
 

@@ -5,14 +5,13 @@ family that cleans differently is another function. Tokens and padding are in `t
 
 | models | clean | tokens |
 |---|---|---|
-| CLIP, open_clip's own | `canonical.clip` | `tokens.clip_bpe` |
-| open_clip with a Hugging Face tokenizer | `canonical.cased` | `tokens.huggingface` |
-| SigLIP in open_clip, SigLIP 2 there | `canonical.siglip` | `tokens.sentencepiece`, `pad=1`; 2: `pad=0` |
-| SigLIP in transformers | `canonical.siglip_transformers` | the same, `pad=1` |
-| SigLIP 2 in transformers | `canonical.siglip2_transformers` | the same, `pad=0` |
+| CLIP, and most of open_clip | `clip` | `tokens.clip_bpe` |
+| open_clip with a Hugging Face tokenizer | `cased` | `tokens.huggingface` |
+| SigLIP, SigLIP 2 in open_clip | `siglip` | `tokens.sentencepiece`, 64, `pad` 1; of SigLIP 2: 0 |
+| SigLIP in transformers | `siglip_transformers` | the same |
+| SigLIP 2 in transformers | `siglip2_transformers` | the same |
 
-The SigLIPs read 64 tokens. All but the last mend broken encodings or drop characters, so a text may
-come out empty, which is a fault of the record: `empty_caption`.
+A text of which nothing is left is a fault of its record, `empty_caption`.
 """
 
 import html

@@ -69,10 +69,10 @@ def cut(picture: PictureFile | Decoded, parts: list[tuple[Box, int]]) -> list[np
     """
     scale = max(size / min(x1 - x0, y1 - y0) for (x0, y0, x1, y1), size in parts)
     pixels = picture.pixels(scale)
-    down, across = pixels.shape[0] / picture.height, pixels.shape[1] / picture.width
+    eighths = round(8 * max(pixels.shape[:2]) / max(picture.height, picture.width))
     return [
-        resample(pixels, size, size, (x0 * across, y0 * down, x1 * across, y1 * down))
-        for (x0, y0, x1, y1), size in parts
+        resample(pixels, size, size, tuple(edge * eighths / 8 for edge in box))
+        for box, size in parts
     ]
 
 

@@ -13,7 +13,6 @@ from data_pipelines import tokenizer
 from data_pipelines.errors import InputError
 from data_pipelines.faults import Fault
 
-
 Captions = Mapping[str, Sequence[str]] | Sequence[str] | str
 
 

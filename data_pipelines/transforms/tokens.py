@@ -193,7 +193,9 @@ def _clip(path: str) -> Tokenizer:
             end_of_word_suffix="</w>",
         )
     )
-    words = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+    # CLIP's pattern ignores case: so a long s ends a word as an s does, and U+0345, which folds to
+    # a letter but is none, is in no word and left out.
+    words = r"'[sſ]|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}\x{345}]+"
     vocabulary.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(words), behavior="removed", invert=True),
