@@ -11,6 +11,9 @@ from data_pipelines.faults import Fault
 from data_pipelines.picture_file import PictureFile
 
 
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # of damaged notes
+
+
 def photo(height=60, width=80, channels=3):
     """Smooth, with an edge, and another colour in each corner."""
     y, x = np.mgrid[:height, :width]

@@ -99,27 +99,31 @@ def test_each_view_is_transformed_by_itself():
     assert len({int(view[0, 0, 0]) for view in found["local"]["value"]}) == 3
 
 
-def draw(value, *, rng, train):
-    return np.float32(value + (rng.random() if train else 0))
+def test_what_is_done_to_one_view_leaves_the_chances_of_others_alone():
+    value = np.full((40, 40, 3), 100, np.uint8)
+    noise = [{"name": "image.jitter", "brightness": 0.9}]
+    found = [
+        run(views.multi_crop, value, transforms=first, local_transforms=noise, **SMALL)
+        for first in ([], noise, noise * 2)
+    ]
+    for other in found[1:]:
+        np.testing.assert_array_equal(other["local"]["value"], found[0]["local"]["value"])
 
 
-def with_raw(value, *, rng, train):
-    return {"value": np.array([len(value)]), "mask": np.True_, "raw": value}
+DRAW = {"name": "drawn_for_views.draw"}
 
 
-DRAW = {"name": f"{__name__}.draw"}
-
-
-@pytest.fixture(autouse=True)
-def here(monkeypatch):
-    """This module can be named by sections."""
-    import sys
-
-    module = type(sys)("views_under_test")
-    module.draw, module.with_raw = draw, with_raw
-    monkeypatch.setitem(sys.modules, "views_under_test", module)
-    module.__spec__ = __import__("importlib.machinery").machinery.ModuleSpec(module.__name__, None)
-    DRAW["name"] = "views_under_test.draw"
+@pytest.fixture(scope="module", autouse=True)
+def own_transform(tmp_path_factory):
+    """A number to which a random one is added in training."""
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "drawn_for_views.py").write_text(
+        "import numpy as np\n\n\ndef draw(value, *, rng, train):\n"
+        "    return np.float32(value + (rng.random() if train else 0))\n"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        yield
 
 
 def test_repeat_draws_anew_each_time():
