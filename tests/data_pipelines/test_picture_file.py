@@ -10,7 +10,6 @@ from data_pipelines import picture_file
 from data_pipelines.faults import Fault
 from data_pipelines.picture_file import PictureFile
 
-
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # of damaged notes
 
 
