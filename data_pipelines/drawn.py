@@ -37,3 +37,14 @@ def curves(value_TxC: np.ndarray) -> np.ndarray:
         for channel, (top, bottom) in enumerate(zip(part_SxC.min(axis=0), part_SxC.max(axis=0))):
             picture[top : bottom + 1, x] = _INKS[channel % len(_INKS)]
     return picture
+
+
+def four(pixels_TxHxWx3: np.ndarray) -> np.ndarray:
+    """Four frames, from the first to the last, as one picture read by rows: uint8 (H, W, 3)."""
+    chosen = np.round(np.linspace(0, len(pixels_TxHxWx3) - 1, 4)).astype(int)
+    side = (SIDE // 2, SIDE // 2)
+    small = [
+        np.asarray(Image.fromarray(pixels_TxHxWx3[i]).resize(side, Image.Resampling.BILINEAR))
+        for i in chosen
+    ]
+    return np.vstack([np.hstack(small[:2]), np.hstack(small[2:])])

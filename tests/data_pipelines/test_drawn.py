@@ -41,3 +41,12 @@ def test_a_curve_rises_with_its_channel():
     both = drawn.curves(np.stack([np.zeros(9), np.ones(9)], axis=1))
     assert (both[0] == both[0, 0]).all() and (both[-1] == both[-1, 0]).all()
     assert (both[0, 0] != both[-1, 0]).any()
+
+
+def test_four_frames_are_read_by_rows():
+    value = np.zeros((7, 5, 5, 3), np.uint8)
+    value[:] = np.arange(7)[:, None, None, None]
+    picture = drawn.four(value)
+    assert picture.shape == (drawn.SIDE, drawn.SIDE, 3)
+    assert picture[::64, ::64, 0].tolist() == [[0, 2], [4, 6]]
+    assert (drawn.four(value[:1]) == 0).all()
