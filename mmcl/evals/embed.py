@@ -47,7 +47,8 @@ def embed(
         for modality in z:
             z[modality].append(encode_batch(modality, arrays[modality]))
         for modality in shown:
-            shown[modality].extend(batch[modality].get("raw", batch[modality]["value"]))
+            inputs = batch[modality]
+            shown[modality].extend(inputs["raw"] if "raw" in inputs else inputs["value"])
         for name in labels:
             labels[name].append(batch[name])
         ids.extend(batch["id"])
