@@ -6,6 +6,7 @@ A film is an mp4, webm or whatever else FFmpeg reads, an animated webp, gif or p
 import bisect
 import io
 import itertools
+import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,6 +20,15 @@ Choose = Callable[[int], Sequence[int]]  # how many frames there are -> which, i
 Frames = list[tuple[Image.Image, float]]  # RGB, seconds since the first of all frames
 
 MOST = 2**26  # pixels of a frame: more would fill the memory
+_DAMAGED = (  # what Pillow raises on a damaged file
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    struct.error,
+    Image.DecompressionBombError,
+)
 _ANIMATED = (b"GIF8", b"\x89PNG", b"RIFF")
 
 
@@ -37,8 +47,6 @@ def frames(value: bytes | np.ndarray, choose: Choose, rate: float | None = None)
         return _of_array(value, choose, rate or 1.0)
     if not isinstance(value, bytes):
         raise Fault("bad_video", f"it is a {type(value).__name__}, not the bytes of a file")
-    if _cut_short(value):
-        raise Fault("bad_video", "it is cut short")
     if value.startswith(_ANIMATED) and value[8:12] != b"AVI ":
         return _of_animation(value, choose)
     return _of_file(value, choose)
@@ -70,7 +78,7 @@ def _of_animation(value: bytes, choose: Choose) -> Frames:
                     picture = Image.alpha_composite(white, film.convert("RGBA")).convert("RGB")
                     made.append((picture, clock))
                 clock += film.info.get("duration", 0) / 1000
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+    except _DAMAGED as error:
         raise Fault("bad_video", str(error) or "it is cut short") from error
     return made
 
@@ -80,6 +88,8 @@ def _of_file(value: bytes, choose: Choose) -> Frames:
     the key frame before it.
     """
     av = extra.load("av", "video")
+    if _cut_short(value):
+        raise Fault("bad_video", "it is cut short")
     try:
         with av.open(io.BytesIO(value)) as container:
             if not container.streams.video:
@@ -147,9 +157,7 @@ def _picture(frame: Any, first: int, stream: Any) -> tuple[Image.Image, float]:
 
 
 def _cut_short(value: bytes) -> bool:
-    """Whether a webp or mp4 is shorter than it says; other files do not say."""
-    if value[8:12] == b"WEBP":
-        return len(value) < int.from_bytes(value[4:8], "little")
+    """Whether an mp4 ends inside one of its boxes; FFmpeg does not mind."""
     place = 0
     while value[4:8] == b"ftyp" and place + 8 <= len(value):
         size = int.from_bytes(value[place : place + 4])

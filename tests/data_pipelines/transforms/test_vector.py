@@ -38,6 +38,7 @@ def test_a_score_is_a_vector_of_one(score):
     ("value", "kind"),
     [
         ([1.0, 2.0], "bad_vector"),
+        ([1.0, 2.0, 3.0, 4.0], "bad_vector"),
         ([], "bad_vector"),
         (["a", "b", "c"], "bad_vector"),
         ("abc", "bad_vector"),
