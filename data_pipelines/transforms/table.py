@@ -64,7 +64,7 @@ def fit(
         found[column] = {
             "mean": float(np.mean(of)),
             "std": float(np.std(of)),
-            "quantiles": np.quantile(of, np.linspace(0, 1, quantiles)).tolist(),
+            "quantiles": _quantiles(of, quantiles),
         }
     names = {
         column: [
@@ -138,6 +138,12 @@ def encode(
         "mask": np.array([there is not None for there in [*row, *names]]),
         "raw": ", ".join(shown),
     }
+
+
+def _quantiles(numbers: list[float], count: int) -> list[float]:
+    """From the least to the most; what falls on a number is that number, whatever the rounding."""
+    place_Q = np.round(np.linspace(0, len(numbers) - 1, count), 9)
+    return np.interp(place_Q, np.arange(len(numbers)), np.sort(numbers)).tolist()
 
 
 def _number(record: Mapping[str, Any], column: str) -> float | None:
