@@ -176,7 +176,7 @@ def rows(file: BinaryIO, name: str) -> Iterator[dict[str, Any]]:
     kind, number = kind_of(name), 0
     try:
         if not _KINDS[kind]:
-            for line in _unmarked(file):
+            for line in file:
                 number += 1
                 if line.strip():
                     yield _object(line)
@@ -240,8 +240,7 @@ def _places(file: BinaryIO, name: str, about: dict[str, Any], *, quotes: bool) -
             start, size = at, len(line)
             at += size
             if line.strip():
-                mark = len(_MARK) if start == 0 and line.startswith(_MARK) else 0
-                yield at, [start + mark, size - mark]
+                yield at, [start, size]
         return
     at, number, start = 0, 0, 0
 

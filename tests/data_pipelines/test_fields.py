@@ -5,6 +5,7 @@ from data_pipelines.faults import Fault
 from data_pipelines.fields import Fields, look_up
 
 RAW = {"json": {"caption": "a dog", "by": {"who": "me"}}, "seg.png": b"s", "jpg": None, "n": 3}
+RAW |= {"json.by": {"you": "it"}}
 
 
 @pytest.mark.parametrize(
@@ -12,7 +13,7 @@ RAW = {"json": {"caption": "a dog", "by": {"who": "me"}}, "seg.png": b"s", "jpg"
     [
         ("n", 3),
         ("json.caption", "a dog"),
-        ("json.by.who", "me"),
+        ("json.by.you", "it"),
         ("seg.png", b"s"),
         ("jpg;seg.png", b"s"),
         ("json.title;json.caption", "a dog"),
@@ -28,9 +29,9 @@ def test_look_up(field, want):
 def test_records_have_their_entries_and_identity():
     assert Fields(None, None).record({"id": 5, "a": 1}, "x/0") == {"id": "x/0", "a": 1}
     assert Fields(None, "id").record({"id": 5, "a": 1}, "x/0") == {"id": "5", "a": 1}
-    chosen = Fields({"text": "json.caption", "image": "jpg"}, "json.by.who")
-    assert chosen.record(RAW, "x/0") == {"id": "me", "text": "a dog", "image": None}
-    assert chosen.only("id", "text").record(RAW, "x/0") == {"id": "me", "text": "a dog"}
+    chosen = Fields({"text": "json.caption", "image": "jpg"}, "json.by.you")
+    assert chosen.record(RAW, "x/0") == {"id": "it", "text": "a dog", "image": None}
+    assert chosen.only("id", "text").record(RAW, "x/0") == {"id": "it", "text": "a dog"}
     assert Fields(None, None).only("n").record(RAW, "x/0") == {"id": "x/0", "n": 3}
     with pytest.raises(Fault, match="'jpg', which is the id, is missing in x/0") as error:
         Fields(None, "jpg").record(RAW, "x/0")

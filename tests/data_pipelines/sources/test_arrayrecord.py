@@ -108,3 +108,13 @@ def test_what_is_wrong_with_the_whole_is_said(folder):
         with pytest.raises(InputError, match=message) as error:
             Source(files=files, **options)
         assert "\n" not in str(error.value)
+
+
+def test_files_of_one_name_need_an_id(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        records.write(tmp_path / name / "r", [{"key": name}])
+    with pytest.raises(InputError, match="2 files are called r"):
+        Source(files=f"{tmp_path}/*/r")
+    found = [record["id"] for record in Source(files=f"{tmp_path}/*/r", id="key")]
+    assert found == ["a", "b"]

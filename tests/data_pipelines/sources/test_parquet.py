@@ -249,3 +249,13 @@ def test_an_array_keeps_no_row_group_alive():
     column = pa.array([[float(i)] * 4 for i in range(100)], pa.list_(pa.float32()))
     assert arrow.reader(column.type)(column[3]).base is None
     assert parquet._column(pa.chunked_array([column]), str)(3).base is None
+
+
+def test_files_of_one_name_need_an_id(folder):
+    (folder / "b").mkdir()
+    pq.write_table(table(9, 1), folder / "b/t-1.parquet")
+    both = f"{folder}/**/t-1.parquet"
+    with pytest.raises(InputError, match="2 files are called t-1.parquet"):
+        Source(files=both)
+    found = [record["id"] for record in Source(files=both, id="url").only("id")]
+    assert found == ["https://x.org/9/0", "https://x.org/1/0"]

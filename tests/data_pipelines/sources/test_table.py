@@ -61,11 +61,12 @@ VALUE = st.recursive(
     st.booleans(),
     st.sampled_from(["\n", "\r\n", "\n\n"]),
     st.booleans(),
+    st.booleans(),
 )
-def test_json_of_any_shape(tmp_path, objects, ascii, end, last):
+def test_json_of_any_shape(tmp_path, objects, ascii, end, last, mark):
     path = tmp_path / "t.jsonl"
     text = end.join(json.dumps(row, ensure_ascii=ascii) for row in objects) + end * last
-    path.write_bytes(text.encode())
+    path.write_bytes(text.encode("utf-8-sig" if mark else "utf-8"))
     source = Source(files=str(path))
     want = [{"id": f"t.jsonl/{i}", **row} for i, row in enumerate(objects)]
     assert list(source) == want
@@ -222,3 +223,13 @@ def test_a_table_that_goes_or_changes(folder, remote):
         assert source[5]["id"] == "t-2.csv/0"
     (folder / "t-2.csv").write_text("title\nanother\n")
     assert Source(files=f"{folder}/t-2.csv")[0]["title"] == "another"
+
+
+def test_files_of_one_name_need_an_id(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "t.csv").write_text(f"key\n{name}\n")
+    with pytest.raises(InputError, match="2 files are called t.csv"):
+        Source(files=f"{tmp_path}/*/t.csv")
+    found = [record["id"] for record in Source(files=f"{tmp_path}/*/t.csv", id="key")]
+    assert found == ["a", "b"]

@@ -248,3 +248,11 @@ def test_what_is_not_there_is_said(folder):
             Source(files=f"{folder}/*.tar", **options)
     with pytest.raises(InputError, match="00007.tar is missing"):
         Source(files=f"{folder}/00007.tar")
+
+
+def test_tars_of_one_name_need_an_id(folder, tmp_path):
+    write(tmp_path / "other/00001.tar", [("a.txt", b"x"), ("a.json", b'{"key": "k"}')])
+    both = [f"{folder}/00001.tar", f"{tmp_path}/other/00001.tar"]
+    with pytest.raises(InputError, match="2 files are called 00001.tar"):
+        Source(files=both)
+    assert [record["id"] for record in Source(files=both, id="json.key")] == ["000010000", "k"]
