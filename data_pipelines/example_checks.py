@@ -29,18 +29,28 @@ def finite(part: Any) -> bool:
 
 def difference(part: Any, blank: Any, name: str = "it") -> str | None:
     """In which shape, type or keys an example differs from `blank`, in words; None: in none."""
-    if isinstance(part, Mapping) or isinstance(blank, Mapping):
-        ours, theirs = (sorted(x) if isinstance(x, Mapping) else "one value" for x in (part, blank))
-        if ours != theirs:
-            return f"{name} has {ours}, in other records {theirs}"
-        found = (difference(part[key], blank[key], key) for key in part if key != "raw")
-        return next(filter(None, found), None)
-    if isinstance(part, str) or isinstance(blank, str):
+    if isinstance(part, Mapping) and isinstance(blank, Mapping):
+        if part.keys() != blank.keys():
+            return f"{name} has {sorted(part)}, in other records {sorted(blank)}"
+        for key in part:
+            if key != "raw" and (found := difference(part[key], blank[key], key)):
+                return found
         return None
-    ours, theirs = (_described(np.asarray(x)) for x in (part, blank))
-    return None if ours == theirs else f"{name} is {ours}, in other records {theirs}"
+    if isinstance(part, str) and isinstance(blank, str):
+        return None
+    if isinstance(part, Mapping) or isinstance(blank, Mapping):
+        return f"{name} is {_described(part)}, in other records {_described(blank)}"
+    ours, theirs = np.asarray(part), np.asarray(blank)
+    if ours.shape == theirs.shape and ours.dtype == theirs.dtype:
+        return None
+    if (found := _described(ours)) == (other := _described(theirs)):
+        return None
+    return f"{name} is {found}, in other records {other}"
 
 
-def _described(array: np.ndarray) -> str:
+def _described(part: Any) -> str:
+    if isinstance(part, Mapping):
+        return f"the parts {sorted(part)}"
+    array = np.asarray(part)
     kind = "text" if array.dtype.kind in "USO" else array.dtype
     return f"{kind} {array.shape}"

@@ -112,10 +112,10 @@ def by_kind(counts: Mapping[str, int]) -> str:
 
 def size(value: Any) -> int:
     """Bytes of a raw value: of what it holds, where it holds others."""
+    if isinstance(value, (str, bytes, bytearray)):
+        return len(value)
     if isinstance(value, dict):
         return sum(map(size, value.values()))
-    if isinstance(value, list | tuple):
+    if isinstance(value, (list, tuple)):
         return sum(map(size, value))
-    if isinstance(value, str | bytes | bytearray | memoryview):
-        return len(value)
-    return int(getattr(value, "nbytes", 0))
+    return getattr(value, "nbytes", 0)

@@ -41,8 +41,12 @@ def test_difference():
         "it has ['value'], in other records ['mask', 'raw', 'value']"
     )
     assert difference(np.zeros(2), like) == (
-        "it has one value, in other records ['mask', 'raw', 'value']"
+        "it is float64 (2,), in other records the parts ['mask', 'raw', 'value']"
     )
+    assert difference(like, like["value"]) == (
+        "it is the parts ['mask', 'raw', 'value'], in other records float32 (2, 3)"
+    )
+    assert difference(np.array(["a"]), np.array(["bcd"])) is None  # of any length
     assert difference({"a": {"b": np.zeros(2)}}, {"a": {"b": np.zeros(3)}}) == (
         "b is float64 (2,), in other records float64 (3,)"
     )

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from data_pipelines.errors import InputError
 from data_pipelines.faults import Fault
-from data_pipelines.pipeline import Pipeline, stack
+from data_pipelines.pipeline import Pipeline, first_usable, stack
 
 SEED = (0, 1, 2, 3)
 
@@ -226,3 +226,48 @@ def test_pictures_to_be_shown_may_differ_in_size():
     for a, b in zip(batch["image"]["raw"], raws):
         assert_same(a, b)
     assert stack([{"raw": raws[0]}, {"raw": raws[2]}])["raw"].shape == (2, 2, 3)
+
+
+def masked(value, *, rng, train):
+    return {"value": np.zeros(2), "mask": np.array([value > 0, False])}
+
+
+@pytest.mark.parametrize(
+    "entries, kind, reason",
+    [
+        ({"word": " "}, "empty", "word: there is nothing in it"),
+        ({"tone": np.float32([1, np.nan, 2])}, "not_finite", "tone: there are NaN or infinite"),
+        ({"tone": np.ones(4, np.float32)}, "wrong_shape", r"tone: value is float32 \(4,\), in "),
+        ({"tone": np.ones(3)}, "wrong_shape", r"tone: value is float64 \(3,\), in other"),
+        ({"bar": -1}, "empty", "bar: its transforms leave nothing of it"),
+        ({"word": "abcde"}, "undecodable", "word: index can't contain negative values"),
+        ({"raw": b"x" * 2000}, "too_large", "bytes, where 1000 are the limit"),
+        ({"word": "ab" * 600}, "too_large", "bytes, where 1000 are the limit"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("train", [True, False])
+def test_a_record_that_cannot_be_used(entries, kind, reason, train):
+    source = Source(record("unfit", word="", bar=3), record("fit", bar=3))
+    transforms = PIPELINE.transforms | {"bar": [masked]}
+    pipeline = Pipeline(transforms, source, record_bytes=1000)
+    pipeline(record(bar=1), 0, seed=SEED, train=train)
+    with pytest.raises(Fault, match=reason) as raised:
+        pipeline(record(**({"bar": 1} | entries)), 0, seed=SEED, train=train)
+    assert raised.value.kind == kind
+
+
+def test_a_record_without_an_id():
+    with pytest.raises(Fault, match="there is no 'id'"):
+        PIPELINE({"word": "a"}, 0, seed=SEED, train=True)
+
+
+def test_the_first_that_can_be_used():
+    def use(record, index):
+        return PIPELINE(record, index, seed=SEED, train=True)["id"]
+
+    unfit = record("unfit", tone=np.full(3, np.nan, np.float32))
+    assert first_usable(Source(unfit, unfit, record("fit")), use) == "fit"
+    with pytest.raises(InputError, match="can be used; the last: not_finite: tone: there are NaN"):
+        first_usable(Source(*[unfit] * 100), use)
+    with pytest.raises(InputError, match="there are none"):
+        first_usable(Source(), use)

@@ -3,6 +3,7 @@
 import copy
 import json
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,11 @@ def killed(
     with patch.context() as patched, pytest.raises(InterruptedError):
         patched.setattr(LiveLine, "step", kill)
         run(config, folder, mesh)
+    for _ in range(100):  # what was being saved is saved by a thread
+        if (folder / "checkpoints" / "4").is_dir():
+            return
+        time.sleep(0.1)
+    raise AssertionError("no checkpoint")
 
 
 def test_a_mixture_that_follows_its_losses_goes_on_bit_for_bit(

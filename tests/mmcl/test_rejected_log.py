@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import pytest
+from jax.experimental import multihost_utils
 
 from data_pipelines.errors import InputError
 from data_pipelines.faults import Reject
@@ -85,3 +87,18 @@ def test_every_process_has_a_file_of_its_own(
         monkeypatch.setattr(jax, "process_index", lambda process=process: process)
         RejectedLog(tmp_path, 1, {}, "emoji")
         assert [[row["step"] for row in lines(tmp_path / name)] for name in files] == steps
+
+
+def test_counts_are_added_up_over_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logs = []
+    for process in range(2):
+        monkeypatch.setattr(jax, "process_index", lambda process=process: process)
+        logs.append(RejectedLog(tmp_path, 0, {"odd": 5}, "emoji"))
+        logs[-1].add(1, [reject(process), reject(9, "näh" * process or "even")])
+    sent: list[np.ndarray] = []
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(multihost_utils, "process_allgather", lambda x: sent.append(x) or sent * 1)
+    logs[0].counts()
+    assert logs[1].counts() == {"odd": 7, "even": 1, "näh": 1}
