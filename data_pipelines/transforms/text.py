@@ -39,9 +39,8 @@ def choose(
             probable it is to be drawn.
 
     Raises:
-        InputError: there is no caption in any of `languages`.
-        Fault: `missing_caption`: the plain list is empty; `bad_weights`: not one number of 0
-            or more for each caption.
+        Fault: `missing_caption`: there is none in any of `languages`, or the plain list is empty;
+            `bad_weights`: not one number of 0 or more for each caption.
     """
     if isinstance(value, str):
         return value
@@ -51,7 +50,8 @@ def choose(
         return _one(value, None, rng, train, rule)
     spoken = [language for language in languages if value.get(language)]
     if not spoken:
-        raise InputError(f"no caption in {', '.join(languages)}; there is {', '.join(value)}.")
+        there = ", ".join(value) or "none"
+        raise Fault("missing_caption", f"no caption in {', '.join(languages)}; there is {there}.")
     language, *others = spoken
     if train and others and rng.random() >= share:
         language = others[int(rng.integers(len(others)))]

@@ -73,10 +73,11 @@ def embed(
             f"No record of '{split}' can be used; the last: {rejected[-1].kind}, "
             f"{rejected[-1].reason}."
         )
+    found = {name: np.concatenate(parts) for name, parts in labels.items()}
     return Embedded(
         split=split,
         z={modality: np.concatenate(parts) for modality, parts in z.items()},
-        labels={name: np.concatenate(parts) for name, parts in labels.items()},
+        labels={"concept": np.arange(len(ids), dtype=np.int32), **found},
         shown=dict(shown),
         ids=ids,
         label_names=source.label_names,

@@ -13,7 +13,8 @@ from data_pipelines.faults import Reject
 class Embedded:
     """Every record of one split that can be used, encoded.
 
-    `labels["concept"]` says which records are right answers of each other. Records that show an
+    `labels["concept"]` says which records are right answers of each other; where the source has no
+    such label, each is the only right answer of itself. Records that show an
     equal string in a modality (many pictures share one caption) are one item of that modality.
     """
 

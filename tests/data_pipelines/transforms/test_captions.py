@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data_pipelines.errors import InputError
+from data_pipelines.faults import Fault
 from data_pipelines.transforms.captions import describe, gloss
 
 DOG = {
@@ -104,5 +104,5 @@ def test_a_gloss_takes_other_languages_as_text_choose_does():
 
 
 def test_a_gloss_in_no_language_is_refused():
-    with pytest.raises(InputError, match="no caption in fr; there is en, de, zu"):
+    with pytest.raises(Fault, match="no caption in fr; there is en, de, zu"):
         gloss_cat(0, languages=["fr"])

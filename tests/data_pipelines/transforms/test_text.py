@@ -56,7 +56,7 @@ def test_languages_that_a_record_lacks_are_passed_over():
         assert run(text.choose, DOG, train=False, languages=languages) == "chien"
         assert drawn(languages=languages).keys() == {"chien", "toutou"}
         assert drawn(languages=languages, share=0.0).keys() == {"Hund"}
-        with pytest.raises(InputError, match=f"no caption in {absent}; there is en, de, fr, ja"):
+        with pytest.raises(Fault, match=f"no caption in {absent}; there is en, de, fr, ja"):
             run(text.choose, DOG, languages=(absent,))
 
 

@@ -78,3 +78,10 @@ def test_single_values() -> None:
     assert z_NxD.tolist() == [[1], [3], [2], [1], [2]]
     with pytest.raises(InputError, match="This cannot be used as 'word': no word"):
         encode_values(encode_batch, PIPELINE, "word", ["a", "bad"], 4)
+
+
+def test_without_concepts_a_record_is_right_for_itself_alone() -> None:
+    source = Source(10, {4})
+    source.label_names = {}
+    embedded = embed(encode_batch, source, PIPELINE, split="val", batch_size=4)
+    assert embedded.labels["concept"].tolist() == list(range(9))
