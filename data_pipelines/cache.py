@@ -45,6 +45,22 @@ def prepared(
     return folder
 
 
+def existing(name: str, cache: str | os.PathLike | None, advice: str) -> Path:
+    """The folder `name` under the cache, verified; never built.
+
+    Args:
+      advice: what to do where it is not there.
+
+    Raises:
+      InputError: it is not there, or damaged or incomplete.
+    """
+    folder = root(cache) / name
+    if not folder.exists():
+        raise InputError(f"{folder} is not there: {advice}")
+    verify(folder)
+    return folder
+
+
 def verify(folder: Path) -> dict:
     """The manifest of a prepared folder, after a check of every file that it names.
 

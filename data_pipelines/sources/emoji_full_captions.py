@@ -1,0 +1,58 @@
+"""Names and keywords of emoji in a hundred languages, from Unicode CLDR's annotations."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from data_pipelines.sources.emoji_concepts import Concept, plain
+
+_FILES = (
+    ("cldr-annotations-full/annotations", "annotations"),
+    ("cldr-annotations-derived-full/annotationsDerived", "annotationsDerived"),
+)
+_VARIATION = "\ufe0f"
+_SHARE = 0.94  # of the concepts that a language names; lower are variants such as en-AU
+
+
+def captions(modules: Path, concepts: Sequence[Concept]) -> dict[Concept, dict[str, list[str]]]:
+    """Of each concept, language -> its name and after it keywords, each once.
+
+    Languages that name fewer than 94 % of the concepts are left out; a language that does not name
+    a concept is missing there. English comes first.
+
+    Args:
+      modules: the folder that holds the two packages of annotations.
+    """
+    languages = sorted(path.name for path in (modules / _FILES[0][0]).iterdir() if path.is_dir())
+    languages.sort(key=lambda language: language != "en")
+    text: dict[Concept, dict[str, list[str]]] = {concept: {} for concept in concepts}
+    for language in languages:
+        entries = _entries(modules, language)
+        for concept in concepts:
+            if entry := entries.get(concept.characters.replace(_VARIATION, "")):
+                text[concept][language] = entry
+    times = Counter(language for found in text.values() for language in found)
+    kept = {language for language in languages if times[language] >= _SHARE * len(concepts)}
+    return {
+        concept: {language: entry for language, entry in found.items() if language in kept}
+        for concept, found in text.items()
+    }
+
+
+def _entries(modules: Path, language: str) -> dict[str, list[str]]:
+    """Name and keywords by characters without variation selectors."""
+    found = {}
+    for folder, key in _FILES:
+        path = modules / folder / language / "annotations.json"
+        if not path.is_file():
+            continue
+        found_here = json.loads(path.read_text(encoding="utf-8"))[key]
+        for characters, entry in found_here.get("annotations", {}).items():
+            if names := entry.get("tts"):
+                words = map(plain, [*names, *entry.get("default", [])])
+                once = {
+                    word.casefold(): word for word in reversed([word for word in words if word])
+                }
+                found[characters.replace(_VARIATION, "")] = list(reversed(once.values()))
+    return found
