@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from data_pipelines.sources.emoji_concepts import Concept, plain
@@ -47,12 +47,18 @@ def _entries(modules: Path, language: str) -> dict[str, list[str]]:
         path = modules / folder / language / "annotations.json"
         if not path.is_file():
             continue
-        found_here = json.loads(path.read_text(encoding="utf-8"))[key]
-        for characters, entry in found_here.get("annotations", {}).items():
-            if names := entry.get("tts"):
-                words = map(plain, [*names, *entry.get("default", [])])
-                once = {
-                    word.casefold(): word for word in reversed([word for word in words if word])
-                }
-                found[characters.replace(_VARIATION, "")] = list(reversed(once.values()))
+        listed = json.loads(path.read_text(encoding="utf-8"))[key]
+        for characters, entry in listed.get("annotations", {}).items():
+            if "tts" in entry:
+                words = map(plain, [*entry["tts"], *entry.get("default", [])])
+                found[characters.replace(_VARIATION, "")] = _once(words)
     return found
+
+
+def _once(words: Iterable[str]) -> list[str]:
+    """Each word where it comes first, whatever its case."""
+    once: dict[str, str] = {}
+    for word in words:
+        if word:
+            once.setdefault(word.casefold(), word)
+    return list(once.values())
