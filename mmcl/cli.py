@@ -1,16 +1,13 @@
-"""The command line: `mmcl train | eval | search | bench`."""
+"""The command line: `mmcl train | eval | search | data | bench`."""
 
 import ast
-import contextlib
 import json
 import os
 import re
 import shlex
 import sys
-import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
@@ -20,29 +17,10 @@ from data_pipelines.errors import InputError
 from data_pipelines.names import nearest
 from mmcl import config as configs
 from mmcl import workdir as workdirs
+from mmcl.command import STOPPED, Teaching, debug_option, errors
+from mmcl.data_commands import data
 
-STOPPED = 130  # exit code after Ctrl-C
 WIDE = 160  # columns of a log file, where nothing should be folded
-
-
-class Teaching(click.Group):
-    """Commands in the order in which they are used; misuse of one is one line, as other errors."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)
-
-    def main(self, *args: Any, **extra: Any) -> Any:
-        try:
-            return super().main(*args, **{**extra, "standalone_mode": False})
-        except click.ClickException as error:
-            context = getattr(error, "ctx", None)
-            command = context.command_path if context else "mmcl"
-            said = " ".join(error.format_message().split())
-            end = "" if said.endswith((".", "?")) else "."
-            click.echo(f"mmcl: {said}{end} `{command} --help` explains.", err=True)
-            sys.exit(error.exit_code)
-        except click.Abort:
-            sys.exit(STOPPED)
 
 
 class Trained(click.Command):
@@ -87,9 +65,6 @@ def cli(ctx: click.Context) -> None:
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
-
-
-debug_option = click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 
 
 @cli.command(
@@ -264,6 +239,9 @@ def search(
         except OSError as error:
             raise InputError(f"--out: {out} cannot be written ({error.strerror}).") from error
         click.echo(f"Contact sheet: {out}")
+
+
+cli.add_command(data)
 
 
 @cli.group(
@@ -547,20 +525,6 @@ def _console() -> Console:
     """Texts are printed as they are; where there is no terminal, nothing is folded to its width."""
     width = None if sys.stdout.isatty() else WIDE
     return Console(width=width, markup=False, highlight=False, emoji=False)
-
-
-@contextlib.contextmanager
-def errors(debug: bool, stopped: str = "Stopped.") -> Iterator[None]:
-    """One line for what the user did wrong; a traceback only with --debug."""
-    try:
-        yield
-    except (InputError, KeyboardInterrupt) as error:
-        if debug:
-            traceback.print_exc()
-        wrong = isinstance(error, InputError)
-        line = " ".join(str(error).split()) if wrong else stopped
-        click.echo(f"mmcl: {line}", err=True)
-        sys.exit(2 if wrong else STOPPED)
 
 
 def main() -> None:

@@ -104,3 +104,15 @@ def test_unwritable(tmp_path):
     with pytest.raises(InputError, match="cannot write .*data-v1.*set MMCL_CACHE") as error:
         cache.prepared("data-v1", build, tmp_path / "file")
     assert "\n" not in str(error.value)
+
+
+def test_existing_is_never_built(tmp_path):
+    with pytest.raises(InputError, match="data-v1 is not there: run this") as error:
+        cache.existing("data-v1", tmp_path, "run this")
+    assert "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+    folder = cache.prepared("data-v1", build, tmp_path)
+    assert cache.existing("data-v1", tmp_path, "run this") == folder
+    flip(folder / "a.bin")
+    with pytest.raises(InputError, match="a.bin is damaged"):
+        cache.existing("data-v1", tmp_path, "run this")
