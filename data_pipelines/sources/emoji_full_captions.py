@@ -12,14 +12,14 @@ _FILES = (
     ("cldr-annotations-derived-full/annotationsDerived", "annotationsDerived"),
 )
 _VARIATION = "\ufe0f"
-_SHARE = 0.94  # of the concepts that a language names; lower are variants such as en-AU
+_SHARE = 0.94  # of the concepts that English names; below it are variants such as en-AU
 
 
 def captions(modules: Path, concepts: Sequence[Concept]) -> dict[Concept, dict[str, list[str]]]:
     """Of each concept, language -> its name and after it keywords, each once.
 
-    Languages that name fewer than 94 % of the concepts are left out; a language that does not name
-    a concept is missing there. English comes first.
+    Languages that name fewer than 94 % of what English names are left out; a language that does not
+    name a concept is missing there. English comes first.
 
     Args:
       modules: the folder that holds the two packages of annotations.
@@ -33,7 +33,7 @@ def captions(modules: Path, concepts: Sequence[Concept]) -> dict[Concept, dict[s
             if entry := entries.get(concept.characters.replace(_VARIATION, "")):
                 text[concept][language] = entry
     times = Counter(language for found in text.values() for language in found)
-    kept = {language for language in languages if times[language] >= _SHARE * len(concepts)}
+    kept = {language for language in languages if times[language] >= _SHARE * times["en"]}
     return {
         concept: {language: entry for language, entry in found.items() if language in kept}
         for concept, found in text.items()

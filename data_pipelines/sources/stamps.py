@@ -6,6 +6,13 @@ bytes of an audio file (Ogg Vorbis, or WAV) in which a volunteer reads the capti
 those of what is shown (an animal, a tool), or None; integer labels: `concept` (its English caption
 whatever the case), `category` and `folder` (where it lies: "animals", "animals/birds"), `group`.
 
+In version 2022.06.04-1: 950 stamps of 16 categories; 62,340 captions in 78 languages, of which 60
+have 800 or more; 5,783 clips, 2.4 hours, mostly in French, Russian, Romanian, Bulgarian, Spanish
+(about 900 each), Greek (657) and Danish (321), none in Catalan and Belarusian, where they are cut
+off; 110 sounds, 4 minutes. Stamps that share a caption, a clip or, nearly, a picture are one
+`group`, and no group of 752 is in both splits: `train` has 783 stamps, `val` 167. Siblings such as
+two kinds of apple may be parted.
+
 The data come from a Debian package; `mmcl data get stamps` prepares them.
 """
 
