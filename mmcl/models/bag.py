@@ -30,7 +30,7 @@ class Tower(nn.Module):
     @nn.compact
     def __call__(self, inputs: Mapping[str, jax.Array], *, train: bool = False) -> Embedding:
         table_VxD = self.param(
-            "embedding", nn.initializers.normal(0.01), (self.buckets, self.embed_dim)
+            "embedding", nn.initializers.normal(0.05), (self.buckets, self.embed_dim)
         )
         weight_BxL = inputs["mask"].astype(table_VxD.dtype)
         piece_BxLxD = table_VxD[inputs["value"] % self.buckets]

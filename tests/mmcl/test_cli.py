@@ -321,6 +321,8 @@ def test_a_run_begins_with_measured_choices_and_keeps_them(
         ["train", "-h"],
         ["eval", "-h"],
         ["search", "-h"],
+        ["data"],
+        ["data", "get", "-h"],
         ["bench"],
         ["bench", "loss", "-h"],
     ],
@@ -341,6 +343,7 @@ def test_help_names_the_commands_in_the_order_of_their_use() -> None:
         "train",
         "eval",
         "search",
+        "data",
         "bench",
     ]
 
