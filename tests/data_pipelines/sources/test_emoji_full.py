@@ -71,7 +71,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "turned": {"parent": "rocket", "rotate": 1},
         }
         put(f"@iconify-json/{artist}/icons.json", icons(own, aliases))
-        chars = {"1f436": "dog-face", "1f680": "rocket", "1f170": "a-button-blood-type",
+        chars = {"1f436": "dog-face", "1f680": "rocket", "1f170-fe0f": "a-button-blood-type",
                  "1f34d": "pineapple", "1f989": "owl", "1f448": "index-left",
                  "1f449": "index-right", "2615": "turned"}  # fmt: skip
         put(f"@iconify-json/{artist}/chars.json", chars)
