@@ -1,7 +1,8 @@
 """Text as a bag of its words, hashed: no vocabulary to learn, store or outgrow.
 
 The hashing trick (Weinberger et al. 2009, arXiv:0902.2206) on whole words. Beside `ngrams`: what is
-said of one word says nothing of another that is spelt alike.
+said of one word says nothing of another that is spelt alike. Where a script puts no spaces between
+words (Chinese, Thai), a word is as long as a phrase; take `ngrams` there.
 """
 
 import re

@@ -71,7 +71,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "turned": {"parent": "rocket", "rotate": 1},
         }
         put(f"@iconify-json/{artist}/icons.json", icons(own, aliases))
-        chars = {"1f436": "dog-face", "1f680": "rocket", "1f170": "a-button-blood-type",
+        chars = {"1f436": "dog-face", "1f680": "rocket", "1f170-fe0f": "a-button-blood-type",
                  "1f34d": "pineapple", "1f989": "owl", "1f448": "index-left",
                  "1f449": "index-right", "2615": "turned"}  # fmt: skip
         put(f"@iconify-json/{artist}/chars.json", chars)
@@ -293,7 +293,7 @@ def test_the_real_packages(tmp_path: Path) -> None:
     for records in of.values():
         for record in records:
             assert (record["image"][..., 3] > 128).sum() > 40, record["id"]
-            assert record["text"]["en"] and len(record["text"]) > 90
+            assert record["text"]["en"] and len(record["text"]) > 85
 
     # One artist is not another: few pictures of the unseen one are nearly those of a seen one.
     look = collections.defaultdict(dict)

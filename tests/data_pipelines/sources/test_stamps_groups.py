@@ -59,3 +59,10 @@ def test_thumbnails_tell_white_from_black_and_shapes_apart():
     for a, b in itertools.combinations(thumbnails[:6], 2):
         assert np.sqrt(np.mean((a - b) ** 2)) > 0.15
     assert groups([()] * 7, thumbnails) == [0, 1, 2, 3, 4, 5, 5]
+
+
+def test_colours_where_nothing_is_drawn_do_not_count():
+    hidden = drawn("red", "ellipse", (5, 5, 45, 45))
+    pixels = np.asarray(hidden).copy()
+    pixels[pixels[..., 3] == 0, :3] = 255
+    np.testing.assert_array_equal(thumbnail(hidden), thumbnail(Image.fromarray(pixels)))
