@@ -2,13 +2,12 @@
 
 import dataclasses
 import functools
-import inspect
 from collections.abc import Callable
 from typing import Any, Literal
 
 import jax.numpy as jnp
 
-from data_pipelines import fits, names
+from data_pipelines import fits, names, transform_list
 from data_pipelines import open_source as sources
 from data_pipelines.errors import InputError
 from data_pipelines.loader import Source
@@ -184,7 +183,7 @@ def settings(config: dict[str, Any]) -> Settings:
         sources.check_split(found, split, f"config.eval.splits.{i}: ")
     for modality, sections in made.transforms.items():
         for i, section in enumerate(sections):
-            find_transform(section, f"config.transforms.{modality}.{i}")
+            transform_list.find(section, f"config.transforms.{modality}.{i}")
     return made
 
 
@@ -266,23 +265,12 @@ def open_source(settings: Settings, split: str | None = None) -> Source:
 
 def build_pipeline(settings: Settings, source: Source) -> Pipeline:
     """The transforms of every modality; those that ask for `folder` get the source's."""
-    made: dict[str, list[Any]] = {modality: [] for modality in settings.transforms}
-    for modality, sections in settings.transforms.items():
-        for i, section in enumerate(sections):
-            transform = find_transform(section, f"config.transforms.{modality}.{i}")
-            options = {key: value for key, value in section.items() if key != "name"}
-            if "folder" in inspect.signature(transform).parameters:
-                options["folder"] = getattr(source, "folder", None)
-            made[modality].append(functools.partial(transform, **options))
+    folder = getattr(source, "folder", None)
+    made = {
+        modality: transform_list.build(sections, f"config.transforms.{modality}", folder)
+        for modality, sections in settings.transforms.items()
+    }
     return Pipeline(made, source)
-
-
-def find_transform(section: Section, where: str) -> Callable[..., Any]:
-    """The function that a section of `config.transforms` names, its options checked."""
-    name = _name(section, where)
-    found = names.find("data_pipelines.transforms", name, f"{where}.name", takes="value")
-    names.check(found, section, where, given=("value", "rng", "train", "folder"))
-    return found
 
 
 def _name(section: Any, where: str) -> str:

@@ -1,15 +1,46 @@
-"""Picture transforms: RGBA pixels to the RGB square that a tower sees.
+"""Picture transforms: from a file or RGBA pixels to the RGB square that a tower sees.
 
-Every transform is a function `f(value, *, rng, train, **options) -> value`; `value` is uint8
-(H, W, 4) until `composite`, then (H, W, 3).
+Every transform is a function `f(value, *, rng, train, **options) -> value`; `value` is a file
+(bytes) until `decode`, or until a crop, which decodes what it needs; cut-out pictures are uint8
+(H, W, 4) until `composite`; then uint8 (H, W, 3).
 """
 
 import math
+from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
+from data_pipelines.picture_file import MOST_PIXELS, Decoded, Mode, PictureFile, opened
+from data_pipelines.resample import resample
+from data_pipelines.transforms import crop
+
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601: how bright red, green and blue look
+
+
+def decode(
+    value: bytes,
+    *,
+    rng: np.random.Generator,
+    train: bool,
+    mode: Mode = "RGB",
+    least: int | None = None,
+    most_pixels: int = MOST_PIXELS,
+) -> np.ndarray:
+    """The pixels of a JPEG, PNG, WebP, GIF, AVIF, TIFF, ... file, upright, uint8 (H, W, 3 or 4).
+
+    Args:
+        mode: "RGB", where what is transparent lies on white, or "RGBA".
+        least: pixels that the shorter side needs: JPEGs are decoded at a half, a quarter or an
+            eighth of their size where that leaves so many. None: all of them.
+        most_pixels: a picture of more is a fault.
+
+    Raises:
+        Fault: `unreadable_image`, `truncated_image`, `huge_image`.
+    """
+    file = PictureFile(value, most_pixels)
+    scale = least / min(file.height, file.width) if least else 1.0
+    return np.ascontiguousarray(file.pixels(scale, mode))
 
 
 def affine(
@@ -133,10 +164,35 @@ def sketch(
 
 
 def resize(
-    value: np.ndarray, *, rng: np.random.Generator, train: bool, size: int
+    value: bytes | np.ndarray,
+    *,
+    rng: np.random.Generator,
+    train: bool,
+    size: int,
+    fit: Literal["squash", "crop", "pad"] = "squash",
 ) -> dict[str, np.ndarray]:
-    """The last transform: `size` × `size` pixels, antialiased; in evaluation also what to show."""
-    small = value
-    if value.shape[:2] != (size, size):
-        small = np.asarray(Image.fromarray(value).resize((size, size), Image.Resampling.BILINEAR))
-    return {"value": small} if train else {"value": small, "raw": value}
+    """The last transform: `size` × `size` pixels, antialiased; in evaluation also what to show.
+
+    Args:
+        value: pixels, or a file, of which no more is decoded than is needed.
+        fit: how another shape becomes a square: "squash" stretches it, "crop" leaves out what is
+            over on both sides, "pad" fills up with white.
+    """
+    picture = opened(value)
+    if isinstance(value, bytes):
+        side = (max if fit == "pad" else min)(picture.height, picture.width)  # that becomes `size`
+        picture = Decoded(picture.pixels(size / side))
+    pixels = picture.pixels()
+    if fit == "crop":
+        pixels = crop.center(pixels, rng=rng, train=train)
+    elif fit == "pad":
+        pixels = crop.pad(pixels, rng=rng, train=train)
+    small = pixels
+    if pixels.shape[:2] != (size, size):
+        if isinstance(value, bytes):
+            small = resample(pixels, size, size)
+        else:
+            small = np.asarray(
+                Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR)
+            )
+    return {"value": small} if train else {"value": small, "raw": pixels}

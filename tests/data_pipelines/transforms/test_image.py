@@ -1,12 +1,15 @@
 """Picture transforms against NumPy."""
 
 import functools
+import io
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
+from data_pipelines.faults import Fault
 from data_pipelines.transforms import image
 
 STILL = {"degrees": 0.0, "zoom": (1.0, 1.0), "stretch": 1.0, "shift": 0.0, "flip": 0.0}
@@ -268,6 +271,54 @@ def test_resize_gives_its_size_and_shows_only_in_evaluation(seed, train, size):
 def test_resize_keeps_what_has_its_size():
     value = rgba()[..., :3]
     np.testing.assert_array_equal(run(image.resize, value, size=16)["value"], value)
+
+
+def encoded(value, format="PNG", **options):
+    file = io.BytesIO()
+    Image.fromarray(value).save(file, format, **options)
+    return file.getvalue()
+
+
+def test_decode_gives_the_pixels_of_a_file():
+    value = rgba()
+    np.testing.assert_array_equal(run(image.decode, encoded(value), mode="RGBA"), value)
+    np.testing.assert_array_equal(
+        run(image.decode, encoded(value[..., :3]), train=False), value[..., :3]
+    )
+    with pytest.raises(Fault, match="16 × 16 pixels; at most 255"):
+        run(image.decode, encoded(value), most_pixels=255)
+
+
+@pytest.mark.parametrize(
+    "least, side", [(None, 80), (60, 80), (35, 40), (30, 30), (15, 20), (1, 10)]
+)
+def test_decode_leaves_the_shorter_side_as_many_pixels_as_asked_for(least, side):
+    picture = np.broadcast_to(np.arange(80, dtype=np.uint8)[:, None, None], (80, 160, 3))
+    assert run(image.decode, encoded(picture, "JPEG"), least=least).shape == (side, 2 * side, 3)
+    assert run(image.decode, encoded(picture), least=least).shape == (80, 160, 3)
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG"])
+@pytest.mark.parametrize("fit", ["squash", "crop", "pad"])
+def test_resize_fits_another_shape(fit, format):
+    """A bright square on black, in a picture twice as wide as high."""
+    picture = np.zeros((96, 192, 3), np.uint8)
+    picture[24:72, 72:120] = 250
+    want = np.full((24, 24), 255) if fit == "pad" else np.zeros((24, 24))
+    if fit == "pad":
+        want[6:18] = 0
+    high, wide = {"squash": (12, 6), "crop": (12, 12), "pad": (6, 6)}[fit]
+    top, left = 12 - high // 2, 12 - wide // 2
+    want[top : top + high, left : left + wide] = 250
+    whole = {"squash": (96, 192), "crop": (96, 96), "pad": (192, 192)}[fit]
+    for value in (picture, encoded(picture, format)):
+        found = run(image.resize, value, train=False, size=24, fit=fit)
+        assert found["value"].shape == (24, 24, 3)
+        off = np.abs(found["value"].astype(float) - want[..., None])
+        assert np.median(off) <= 2 and off.mean() < 16  # edges are soft
+        least = {"squash": 4, "crop": 4, "pad": 8}[fit]
+        small = least if isinstance(value, bytes) and format == "JPEG" else 1
+        assert found["raw"].shape[:2] == tuple(n // small for n in whole)
 
 
 @quick

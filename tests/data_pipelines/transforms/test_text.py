@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from data_pipelines import tokenizer
 from data_pipelines.errors import InputError
+from data_pipelines.faults import Fault
 from data_pipelines.transforms import text
 
 DOG = {"en": ["dog face", "dog", "pet"], "de": ["Hund"], "fr": ["chien", "toutou"], "ja": []}
@@ -57,6 +58,55 @@ def test_languages_that_a_record_lacks_are_passed_over():
         assert drawn(languages=languages, share=0.0).keys() == {"Hund"}
         with pytest.raises(InputError, match=f"no caption in {absent}; there is en, de, fr, ja"):
             run(text.choose, DOG, languages=(absent,))
+
+
+PLAIN = ["a dog", "a dog that runs", "a pet dog"]
+
+
+def test_a_plain_list_of_captions_has_no_languages():
+    assert run(text.choose, PLAIN, train=False) == "a dog"
+    counts = Counter(run(text.choose, PLAIN, seed, languages=("de",)) for seed in range(900))
+    assert counts.keys() == set(PLAIN) and max(counts.values()) < 380
+    with pytest.raises(Fault) as caught:
+        run(text.choose, [])
+    assert caught.value.kind == "missing_caption"
+
+
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("value", [PLAIN, {"de": ["Hund"], "en": PLAIN}])
+def test_rules_that_leave_nothing_to_chance(value, train):
+    for seed in range(5):
+        assert run(text.choose, value, seed, train=train, rule="first") == PLAIN[0]
+        assert run(text.choose, value, seed, train=train, rule="longest") == PLAIN[1]
+
+
+def test_captions_are_drawn_by_their_weights():
+    value = {"en": PLAIN, "quality": [1, 0, 3]}
+    options = {"weights": "quality"}
+    assert run(text.choose, value, train=False, **options) == PLAIN[0]
+    counts = Counter(run(text.choose, value, seed, **options) for seed in range(1000))
+    assert counts.keys() == {PLAIN[0], PLAIN[2]}
+    assert abs(counts[PLAIN[2]] - 750) < 60
+    assert run(text.choose, {"en": PLAIN}, **options) in PLAIN
+
+
+@pytest.mark.parametrize("weights", [[1, 2], [0, 0, 0], [1, -1, 3], [1, np.nan, 1], [np.inf, 1, 1]])
+def test_weights_that_are_no_distribution_are_a_fault(weights):
+    with pytest.raises(Fault) as caught:
+        run(text.choose, {"en": PLAIN, "w": weights}, weights="w")
+    assert caught.value.kind == "bad_weights"
+
+
+def test_templates():
+    two = {"templates": ["a photo of a {}.", "{}, drawn {}"]}
+    assert run(text.template, "cat") == "a photo of a cat."
+    assert run(text.template, "a {} b", train=False, **two) == "a photo of a a {} b."
+    found = Counter(run(text.template, "cat", seed, **two) for seed in range(400))
+    assert found.keys() == {"a photo of a cat.", "cat, drawn cat"}
+    assert min(found.values()) > 150
+    for wrong in ([], ["a photo"], ["{}", "{0}"]):
+        with pytest.raises(InputError, match="each needs a '{}'"):
+            run(text.template, "cat", templates=wrong)
 
 
 @quick
