@@ -11,8 +11,8 @@ from data_pipelines.transforms.crop import random_box
 def random_resized(
     value: bytes, *, rng: np.random.Generator, train: bool, size: int, draft: bool = False
 ) -> np.ndarray:
-    """A random part as `size` × `size` pixels uint8 (size, size, 3), mirrored half of the time: what
-    torchvision's RandomResizedCrop and RandomHorizontalFlip do to a picture of Pillow's.
+    """A random part as uint8 (size, size, 3), mirrored half of the time: what torchvision's
+    RandomResizedCrop and RandomHorizontalFlip do to a picture of Pillow's.
 
     Args:
         draft: decode a JPEG at a half, a quarter or an eighth where the part needs no more, which

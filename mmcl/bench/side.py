@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from data_pipelines.files import listed
 from data_pipelines.loader import train_batches
 from data_pipelines.open_source import open_source
 from data_pipelines.order import Order
@@ -123,7 +124,7 @@ def webdataset(task: Task) -> Callable[[Setup, int, int], Iterator[Any]]:
     torch = importlib.import_module("torch")
     wds = importlib.import_module("webdataset")
     torch.set_num_threads(1)  # else threads for the copying of batches cost more than they bring
-    tars = sorted(_tars(task.section["files"]))
+    tars = listed(task.section["files"])
     draft = task.decode == "best"
 
     def example(raw: dict[str, Any]) -> tuple[Any, str]:
@@ -131,12 +132,12 @@ def webdataset(task: Task) -> Callable[[Setup, int, int], Iterator[Any]]:
 
     def load(setup: Setup, first: int, batches: int) -> Iterator[Any]:
         loaders = max(1, setup.workers)
-        data = wds.WebDataset(tars, resampled=True, shardshuffle=False, seed=first, empty_check=False)
+        data = wds.WebDataset(
+            tars, resampled=True, shardshuffle=False, seed=first, empty_check=False
+        )
         data = data.shuffle(BUFFER, initial=BUFFER // 5).map(example)
         data = data.batched(task.batch, partial=False).with_epoch(batches // loaders)
-        return iter(
-            torch.utils.data.DataLoader(data, batch_size=None, num_workers=setup.workers)
-        )
+        return iter(torch.utils.data.DataLoader(data, batch_size=None, num_workers=setup.workers))
 
     return load
 
@@ -154,12 +155,14 @@ def timed(batches: Iterator[Any], expected: int, batch: int) -> Speed:
     before, begun, found = _cpu_s(), time.perf_counter(), 0
     for made in batches:
         found += 1
+        length = len(made["image"] if isinstance(made, dict) else made[0])
+        if length != batch:
+            raise ValueError(f"a batch of {length} records in place of {batch}")
         if found == skipped:
             begun = time.perf_counter()
     wall = time.perf_counter() - begun
-    shape = np.shape(made["image"] if isinstance(made, dict) else made[0])
-    if found != expected or shape[0] != batch:
-        raise ValueError(f"{found} batches of {shape[0]} in place of {expected} of {batch}")
+    if found != expected:
+        raise ValueError(f"{found} batches in place of {expected}")
     cpu = _cpu_s() - before
     return Speed((found - skipped) * batch / wall, 1000 * cpu / (found * batch))
 
@@ -176,12 +179,6 @@ def _rng(process: int) -> np.random.Generator:
 def _pixels(jpeg: bytes, size: int, draft: bool) -> np.ndarray:
     rng = _rng(os.getpid())
     return pillow.random_resized(jpeg, rng=rng, train=True, size=size, draft=draft).copy()
-
-
-def _tars(pattern: str) -> list[str]:
-    from data_pipelines.files import listed
-
-    return listed(pattern)
 
 
 def _cpu_s() -> float:
