@@ -62,7 +62,7 @@ def photographs(folder: Path, count: int) -> list[Picture]:
         file = files[i % len(files)]
         data = file.read_bytes()
         try:
-            Image.open(io.BytesIO(data), formats=["JPEG", "MPO"])
+            Image.open(io.BytesIO(data), formats=["JPEG"])
         except UnidentifiedImageError:
             raise InputError(f"--images: {file} is no JPEG.") from None
         found.append(Picture(f"{i:06d}", data, file.stem.replace("_", " ")))
