@@ -191,6 +191,12 @@ def test_the_best_setup_of_each_side_is_measured_in_turns(monkeypatch):
     assert Fake.log == once * 2
 
 
+def test_the_other_side_has_its_tars_whatever_is_measured(tmp_path):
+    sections = data.written(tmp_path, few(), ["arrays"])
+    assert list(sections) == ["webdataset", "arrays"]
+    assert len(list((tmp_path / "webdataset").glob("*.tar"))) == pictures.SHARDS
+
+
 def test_json_without_the_other_side(photographs, monkeypatch):
     monkeypatch.setattr(data, "missing", lambda: ["torch"])
     monkeypatch.setattr(data, "DECODES", ("best",))
