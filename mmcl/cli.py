@@ -249,7 +249,9 @@ cli.add_command(data)
 
 
 @cli.group(
-    cls=Teaching, invoke_without_command=True, short_help="Measure the losses on this machine."
+    cls=Teaching,
+    invoke_without_command=True,
+    short_help="Measure the losses and the data on this machine.",
 )
 @click.pass_context
 def bench(ctx: click.Context) -> None:
@@ -259,6 +261,7 @@ def bench(ctx: click.Context) -> None:
       mmcl bench loss
       mmcl bench loss --batch 16384 --cases clip,siglip --json
       mmcl bench loss --autotune --cases clip
+      mmcl bench data
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
@@ -386,6 +389,100 @@ def loss(
             _console().print(losses.table(rows))
             for line in losses.comparisons(rows):
                 click.echo(line)
+
+
+@bench.command(short_help="Records per second of every format, beside torch with webdataset.")
+@click.option(
+    "--formats",
+    multiple=True,
+    metavar="NAMES",
+    help="Separated by commas: arrayrecord, webdataset, parquet, jsonl, arrays, tfds.  "
+    "[default: all]",
+)
+@click.option(
+    "--images",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Your own photographs (JPEG).  [default: drawn pictures of 500 × 375]",
+)
+@click.option(
+    "--records", default=5000, show_default=True, type=click.IntRange(1), help="Pictures."
+)
+@click.option(
+    "--size", default=224, show_default=True, type=click.IntRange(1), help="Side of the crop."
+)
+@click.option("--batch", default=64, show_default=True, type=click.IntRange(1), metavar="B")
+@click.option(
+    "--batches",
+    default=40,
+    show_default=True,
+    type=click.IntRange(4),
+    help="Of one run; the first ones are not timed.",
+)
+@click.option(
+    "--repeats",
+    default=3,
+    show_default=True,
+    type=click.IntRange(1),
+    metavar="N",
+    help="Pairs of runs; medians count.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@debug_option
+def data(
+    formats: Sequence[str],
+    images: Path | None,
+    records: int,
+    size: int,
+    batch: int,
+    batches: int,
+    repeats: int,
+    as_json: bool,
+    debug: bool,
+) -> None:
+    """Measure how quickly pictures are read, cropped at random, mirrored and
+    put into batches, from each format, and by torch's DataLoader with the
+    webdataset library from the same tars.
+
+    \b
+    full    both sides decode whole files by Pillow
+    best    each decodes as quickly as it can
+    CPU ms  processor time of a record: steady on a busy machine
+
+    \b
+      mmcl bench data
+      mmcl bench data --formats webdataset --images ~/photographs --json
+    """
+    with errors(debug):
+        import tempfile
+
+        from mmcl.bench import data as measure
+        from mmcl.bench import pictures
+
+        names = measure.chosen(_listed(formats))
+        found = (
+            pictures.photographs(images, records) if images is not None else pictures.drawn(records)
+        )
+        with tempfile.TemporaryDirectory() as folder, Console(stderr=True).status("measuring"):
+            sections = measure.written(Path(folder), found, names)
+            rows = measure.rows(
+                sections,
+                names,
+                size=size,
+                batch=batch,
+                batches=batches,
+                repeats=repeats,
+                note=_note,
+            )
+        if as_json:
+            click.echo(json.dumps([row._asdict() for row in rows], indent=2))
+        else:
+            load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+            click.echo(
+                f"{records:,} pictures to {size} × {size}, batches of {batch}; {os.cpu_count()} "
+                f"cores, load average {load}"
+            )
+            _console().print(measure.table(rows))
 
 
 def _roofline(
