@@ -391,7 +391,9 @@ def loss(
                 click.echo(line)
 
 
-@bench.command(short_help="Records per second of every format, beside torch with webdataset.")
+@bench.command(
+    "data", short_help="Records per second of every format, beside torch with webdataset."
+)
 @click.option(
     "--formats",
     multiple=True,
@@ -429,7 +431,7 @@ def loss(
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @debug_option
-def data(
+def bench_data(
     formats: Sequence[str],
     images: Path | None,
     records: int,
