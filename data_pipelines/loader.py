@@ -1,17 +1,19 @@
 """Batches: a global position says which record, and each process loads its slice of the batch."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from data_pipelines.errors import InputError
 from data_pipelines.faults import Fault, Reject
 from data_pipelines.pipeline import Pipeline, Source, read, stack
-from data_pipelines.read_ahead import read_ahead
+from data_pipelines.read_ahead import InParts, read_ahead
 from data_pipelines.sources.mixture import Source as Mixture
 from data_pipelines.worker_processes import in_processes
 
 ATTEMPTS = 32  # records tried for one position
+PART = 32  # examples that one thread makes at a time
 
 
 class AnyOrder(Protocol):
@@ -63,9 +65,10 @@ def train_batches(
         raise ValueError(f"a batch of {batch_size} cannot be cut in {processes} equal slices")
     local = batch_size // processes
     training = Training(source, pipeline, order, batch_size, local, process * local)
+    batches = InParts(-(-local // PART), training.part, training.joined)
     if workers:
-        return in_processes(training, start, stop, workers=workers, threads=threads)
-    return read_ahead(training, range(start, stop), threads)
+        return in_processes(batches, start, stop, workers=workers, threads=threads)
+    return read_ahead(batches, range(start, stop), threads)
 
 
 def eval_batches(
@@ -79,12 +82,13 @@ def eval_batches(
     has nothing else in it.
     """
     evaluation = Evaluation(source, pipeline, batch_size)
-    return read_ahead(evaluation, range(-(-len(source) // batch_size)), threads)
+    batches = InParts(-(-batch_size // PART), evaluation.part, evaluation.joined)
+    return read_ahead(batches, range(-(-len(source) // batch_size)), threads)
 
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """Step -> this process's slice of its batch: a pure function, so any process can call it."""
+    """Step -> this process's slice of its batch: pure functions, so any process can call them."""
 
     source: Source
     pipeline: Pipeline
@@ -93,14 +97,17 @@ class Training:
     local: int  # length of the slice
     offset: int  # of the slice in the batch
 
-    def __call__(self, step: int) -> dict[str, Any]:
+    def part(self, step: int, k: int) -> list[tuple[dict[str, Any], Reject | None]]:
+        """The k-th part of the slice."""
         first = step * self.batch_size + self.offset
-        examples, rejected = [], []
-        for position in range(first, first + self.local):
-            example, reject = self.example(position)
-            examples.append(example)
-            rejected.extend([reject] if reject else [])
-        return {**stack(examples), "rejected": rejected}
+        places = range(self.local)[k * PART : (k + 1) * PART]
+        return [self.example(first + place) for place in places]
+
+    def joined(self, parts: Sequence[list[tuple[dict[str, Any], Reject | None]]]) -> dict[str, Any]:
+        """All parts of a slice as one batch."""
+        found = list(itertools.chain.from_iterable(parts))
+        rejected = [reject for _, reject in found if reject is not None]
+        return {**stack([example for example, _ in found]), "rejected": rejected}
 
     def example(self, position: int) -> tuple[dict[str, Any], Reject | None]:
         """What stands at a position, and the record that ought to but cannot be used."""
@@ -129,12 +136,18 @@ class Evaluation:
     pipeline: Pipeline
     batch_size: int
 
-    def __call__(self, number: int) -> dict[str, Any]:
-        first, end = number * self.batch_size, len(self.source)
-        loaded = [
+    def part(self, number: int, k: int) -> list[dict[str, Any] | Reject]:
+        """The k-th part of a batch; of the last batch, as much as there is."""
+        first = number * self.batch_size
+        places = range(first, min(first + self.batch_size, len(self.source)))
+        return [
             load(self.source, self.pipeline, record, seed=(0,), train=False)
-            for record in range(first, min(first + self.batch_size, end))
+            for record in places[k * PART : (k + 1) * PART]
         ]
+
+    def joined(self, parts: Sequence[list[dict[str, Any] | Reject]]) -> dict[str, Any]:
+        """All parts of a batch, filled up."""
+        loaded = list(itertools.chain.from_iterable(parts))
         loaded += loaded[-1:] * (self.batch_size - len(loaded))
         good = next((example for example in loaded if not isinstance(example, Reject)), None)
         rejected = {one.index: one for one in loaded if isinstance(one, Reject)}

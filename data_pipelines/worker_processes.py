@@ -1,6 +1,6 @@
 """Batches made in processes of their own; one that the system kills is replaced.
 
-A worker gets the function that makes a batch of a step, which is pure, and sends every n-th batch
+A worker gets the functions that make a batch of a step, which are pure, and sends every n-th batch
 through a pipe of its own. So a worker that is killed, even in the middle of a batch, ends the pipe
 at once: nobody waits for it, and another one goes on from the same step with the same batches.
 """
@@ -13,13 +13,13 @@ import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import cloudpickle
 
 from data_pipelines.errors import InputError
-from data_pipelines.read_ahead import read_ahead
+from data_pipelines.read_ahead import InParts, read_ahead
 
 _RUN = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
@@ -28,21 +28,21 @@ _RUN = (
 
 
 def in_processes(
-    make: Callable[[int], dict[str, Any]], start: int, stop: int, *, workers: int, threads: int
+    batches: InParts, start: int, stop: int, *, workers: int, threads: int
 ) -> Iterator[dict[str, Any]]:
-    """`make(step)` for steps `start` to `stop`, in order, made by `workers` processes.
+    """The batches of steps `start` to `stop`, in order, made by `workers` processes.
 
     Args:
-        make: goes to the workers as a pickle; functions and classes that can be imported by name
+        batches: goes to the workers as a pickle; functions and classes that can be imported by name
             are imported there.
         threads: of each worker.
 
     Raises:
         InputError: a worker was killed twice before it could make one batch.
-        Exception: what `make` raised in a worker, when its step's turn comes.
+        Exception: what a part raised in a worker, when its step's turn comes.
     """
     running = [
-        _Worker(number, make, range(start + number, stop, workers), threads)
+        _Worker(number, batches, range(start + number, stop, workers), threads)
         for number in range(min(workers, stop - start))
     ]
     try:
@@ -56,11 +56,9 @@ def in_processes(
 class _Worker:
     """The near end of one process."""
 
-    def __init__(
-        self, number: int, make: Callable[[int], dict[str, Any]], steps: range, threads: int
-    ):
+    def __init__(self, number: int, batches: InParts, steps: range, threads: int):
         self._number, self._steps, self._threads = number, steps, threads
-        self._make = cloudpickle.dumps(make)
+        self._batches = cloudpickle.dumps(batches)
         self._process = self._started()
 
     def next(self) -> dict[str, Any]:
@@ -96,7 +94,7 @@ class _Worker:
             process_group=0,  # Ctrl-C is for the parent alone
         )
         with contextlib.suppress(BrokenPipeError), process.stdin as pipe:  # type: ignore[union-attr]
-            pickle.dump((self._make, self._steps, self._threads), pipe)
+            pickle.dump((self._batches, self._steps, self._threads), pipe)
         return process  # gone already, if the pipe broke: that is seen when it is asked for a batch
 
     def _received(self) -> dict[str, Any] | str:
@@ -122,8 +120,8 @@ def work() -> None:
     os.dup2(2, 1)  # what is printed while a batch is made must not stand between batches
     with contextlib.suppress(BrokenPipeError):  # the parent is gone
         try:
-            make, steps, threads = pickle.load(sys.stdin.buffer)
-            for batch in read_ahead(cloudpickle.loads(make), steps, threads):
+            batches, steps, threads = pickle.load(sys.stdin.buffer)
+            for batch in read_ahead(cloudpickle.loads(batches), steps, threads):
                 _send(out, batch, None)
         except BrokenPipeError:
             raise

@@ -11,9 +11,16 @@ import numpy as np
 import pytest
 
 from data_pipelines.errors import InputError
-from data_pipelines.worker_processes import in_processes
+from data_pipelines.read_ahead import InParts
+from data_pipelines.worker_processes import in_processes as in_processes_by_parts
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # no worker can import a test
+
+
+def in_processes(make, *args, **options):
+    """Of batches in one part: (step) -> batch."""
+    whole = InParts(1, lambda step, k: make(step), lambda parts: parts[0])
+    return in_processes_by_parts(whole, *args, **options)
 
 
 def square(step):
@@ -127,7 +134,8 @@ def test_none_is_left_behind():
 PARENT = """
 import os, sys, time
 sys.path.insert(0, {root!r})
-from data_pipelines.worker_processes import in_processes
+from data_pipelines.read_ahead import InParts
+from data_pipelines.worker_processes import in_processes as in_processes_by_parts
 
 def make(step):
     return {{"pid": os.getpid(), "much": bytes(10_000_000)}}
