@@ -135,12 +135,13 @@ PARENT = """
 import os, sys, time
 sys.path.insert(0, {root!r})
 from data_pipelines.read_ahead import InParts
-from data_pipelines.worker_processes import in_processes as in_processes_by_parts
+from data_pipelines.worker_processes import in_processes
 
-def make(step):
+def make(step, part):
     return {{"pid": os.getpid(), "much": bytes(10_000_000)}}
 
-found = in_processes(make, 0, 100, workers=2, threads=1)
+batches = InParts(1, make, lambda parts: parts[0])
+found = in_processes(batches, 0, 100, workers=2, threads=1)
 print(next(found)["pid"], next(found)["pid"], flush=True)
 time.sleep(60)
 """

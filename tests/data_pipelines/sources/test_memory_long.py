@@ -33,7 +33,7 @@ chance = random.Random(0)
 def read(n):
     return sum(len(source[chance.randrange(len(source))]["image"]) for _ in range(n))
 
-read(2000)
+read(5_000)  # allocators have settled
 before = resident()
 assert read(20_000) == 20_000 * int(sys.argv[3])
 print(resident() - before)
@@ -101,4 +101,4 @@ def test_memory_is_flat(tmp_path, write):
         env={**os.environ, "MMCL_CACHE": str(tmp_path / "cache")},
     )
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) < 3_000_000  # of 40 MB that were read
+    assert int(done.stdout) < 8_000_000  # of 40 MB: what is kept of each would show
