@@ -7,11 +7,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
+from rich.console import Console
 
 from data_pipelines.errors import InputError
 from data_pipelines.names import nearest
 
 STOPPED = 130  # exit code after Ctrl-C
+WIDE = 160  # columns of a log file, where nothing should be folded
 
 debug_option = click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 
@@ -80,3 +82,14 @@ def one_word(
         said = f"these are {len(found)}: {', '.join(found)}" if found else "there is none"
         raise InputError(f"{rule}; {said}.")
     return found[0], overrides
+
+
+def note(text: str) -> None:
+    """What the user should know while a command goes on."""
+    click.echo(f"mmcl: {text}", err=True)
+
+
+def console() -> Console:
+    """Texts are printed as they are; where there is no terminal, nothing is folded to its width."""
+    width = None if sys.stdout.isatty() else WIDE
+    return Console(width=width, markup=False, highlight=False, emoji=False)

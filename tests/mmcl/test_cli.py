@@ -239,7 +239,7 @@ def test_tables_fit_80_columns_whole(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_a_narrow_terminal_folds_names_and_cuts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     console = Console(width=40, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
-    monkeypatch.setattr(mmcl.cli, "_console", lambda: console)
+    monkeypatch.setattr(mmcl.cli, "console", lambda: console)
     print_tables({f"eval/{'s' * 30}/{'t' * 30}/recall@{k}": 0.5 for k in (1, 5)})
     text = console.export_text()
     assert "…" not in text and text.count("s") == 30 and text.count("t") == 30
