@@ -40,32 +40,30 @@ def train_batches(
     batch_size: int,
     start: int,
     stop: int,
-    process: int = 0,
-    processes: int = 1,
+    places: Sequence[int] | None = None,
     threads: int = 2,
     workers: int = 0,
 ) -> Iterator[dict[str, Any]]:
-    """This process's slice of the batches of steps `start` to `stop`.
+    """This process's part of the batches of steps `start` to `stop`.
 
-    Global position `step · batch_size + k` is example k of that step's batch; process p of n holds
-    the p-th of n equal contiguous slices. Every random choice is keyed by (seed, stage, epoch,
-    record), so the number of threads, workers or processes changes no example.
+    Global position `step · batch_size + k` is example k of that step's batch. Every random choice
+    is keyed by (seed, stage, epoch, record), so the number of threads, workers or processes changes
+    no example.
 
     Where a record cannot be used another one of its source stands in its place, which is a function
     of seed, stage and position alone; `rejected` in the batch lists a `Reject` for each.
 
     Args:
+        places: the examples of a batch that this process needs, in order; None: all.
         threads: that load, in this process or in each worker.
         workers: processes that load; 0: none, this process does.
 
     Raises:
         InputError: 32 records in turn could not be used; or a worker was killed twice in a row.
     """
-    if batch_size % processes:
-        raise ValueError(f"a batch of {batch_size} cannot be cut in {processes} equal slices")
-    local = batch_size // processes
-    training = Training(source, pipeline, order, batch_size, local, process * local)
-    batches = InParts(-(-local // PART), training.part, training.joined)
+    here = range(batch_size) if places is None else places
+    training = Training(source, pipeline, order, batch_size, here)
+    batches = InParts(-(-len(here) // PART), training.part, training.joined)
     if workers:
         return in_processes(batches, start, stop, workers=workers, threads=threads)
     return read_ahead(batches, range(start, stop), threads)
@@ -88,23 +86,21 @@ def eval_batches(
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """Step -> this process's slice of its batch: pure functions, so any process can call them."""
+    """Step -> this process's part of its batch: pure functions, so any process can call them."""
 
     source: Source
     pipeline: Pipeline
     order: AnyOrder
     batch_size: int
-    local: int  # length of the slice
-    offset: int  # of the slice in the batch
+    places: Sequence[int]  # of the examples in the batch
 
     def part(self, step: int, k: int) -> list[tuple[dict[str, Any], Reject | None]]:
-        """The k-th part of the slice."""
-        first = step * self.batch_size + self.offset
-        places = range(self.local)[k * PART : (k + 1) * PART]
-        return [self.example(first + place) for place in places]
+        """The k-th part of that."""
+        first = step * self.batch_size
+        return [self.example(first + place) for place in self.places[k * PART : (k + 1) * PART]]
 
     def joined(self, parts: Sequence[list[tuple[dict[str, Any], Reject | None]]]) -> dict[str, Any]:
-        """All parts of a slice as one batch."""
+        """All of them as one batch."""
         found = list(itertools.chain.from_iterable(parts))
         rejected = [reject for _, reject in found if reject is not None]
         return {**stack([example for example, _ in found]), "rejected": rejected}

@@ -2,11 +2,11 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from data_pipelines.errors import InputError
 from data_pipelines.loader import AnyOrder, Source, train_batches
@@ -14,10 +14,10 @@ from data_pipelines.mixed_order import MixedOrder, Weights
 from data_pipelines.order import Order
 from data_pipelines.pipeline import Pipeline, first_usable, stack
 from data_pipelines.sources.mixture import Source as Mixture
-from mmcl import experiment, optimizers
+from mmcl import experiment, optimizers, sharding
 from mmcl.evals.embed import make_encoders
 from mmcl.experiment import Stage
-from mmcl.mesh import replicate
+from mmcl.mesh import AnyMesh, batch_devices, places
 from mmcl.mixing.moment import Mixing
 from mmcl.model import Model
 from mmcl.state import TrainState
@@ -33,6 +33,7 @@ class BuiltStage:
     source: Source
     pipeline: Pipeline
     mixing: Mixing | None
+    placed: Any  # where every array of the state lies: `sharding.Placed`s, laid out like it
     init: Callable[[], TrainState]  # a fresh state, placed on the mesh
     train_step: TrainStep  # compiled; the state it is given is used up
     encoders: Mapping[str, Callable[[Any, Any], jax.Array]]
@@ -59,8 +60,7 @@ class BuiltStage:
             batch_size=settings.batch_size,
             start=start - self.stage.start,
             stop=self.stage.stop - self.stage.start,
-            process=jax.process_index(),
-            processes=jax.process_count(),
+            places=places(self.mesh, settings.batch_size),
             threads=settings.threads,
             workers=settings.workers,
         )
@@ -103,17 +103,21 @@ class BuiltStage:
         return Model(self.stage.settings, pipeline, self.encoders, params, self.mesh)
 
 
-def build(stage: Stage, mesh: Mesh) -> BuiltStage:
+def build(stage: Stage, mesh: AnyMesh) -> BuiltStage:
     """Open the data and make every part; nothing is computed or compiled yet.
+
+    Args:
+        mesh: the devices; of an abstract mesh, shapes and the step's program are all there is.
 
     Raises:
         InputError: a part refuses its options.
     """
     settings = stage.settings
-    if settings.batch_size % mesh.size:
+    devices = batch_devices(mesh)
+    if settings.batch_size % devices:
         raise InputError(
-            f"config.batch_size: {settings.batch_size} does not divide over {mesh.size} devices; "
-            f"take a multiple of {mesh.size}."
+            f"config.batch_size: {settings.batch_size} does not divide over {devices} devices; "
+            f"take a multiple of {devices}."
         )
     source = experiment.open_source(settings)
     pipeline = experiment.build_pipeline(settings, source)
@@ -133,7 +137,6 @@ def build(stage: Stage, mesh: Mesh) -> BuiltStage:
     shapes = jax.eval_shape(init_params)
     optimizer = optimizers.make(shapes, **settings.optimizer)
 
-    @jax.jit
     def init_state() -> TrainState:
         params = init_params()
         return TrainState(
@@ -155,15 +158,19 @@ def build(stage: Stage, mesh: Mesh) -> BuiltStage:
         start=stage.start,
         sources=source.label_names["source"] if isinstance(source, Mixture) else (),
     )
+    placed = sharding.placements(jax.eval_shape(init_state), mesh, settings.sharding)
+    state = sharding.shardings(placed, mesh)
+    everywhere = NamedSharding(mesh, PartitionSpec())
     return BuiltStage(
         stage,
-        mesh,
+        cast(Mesh, mesh),
         source,
         pipeline,
         mixing,
-        init=lambda: replicate(init_state(), mesh),
-        train_step=jax.jit(step, donate_argnums=0),
-        encoders=make_encoders(towers),
+        placed,
+        init=jax.jit(init_state, out_shardings=state),
+        train_step=jax.jit(step, donate_argnums=0, out_shardings=(state, everywhere)),
+        encoders=make_encoders(towers, mesh),
     )
 
 

@@ -1,4 +1,4 @@
-"""The command line: `mmcl train | eval | search | data | bench`."""
+"""The command line: `mmcl train | eval | search | inspect | data | bench`."""
 
 import ast
 import json
@@ -6,7 +6,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
@@ -16,8 +16,18 @@ from data_pipelines.errors import InputError
 from mmcl import config as configs
 from mmcl import workdir as workdirs
 from mmcl.bench_commands import bench
-from mmcl.command import STOPPED, Teaching, console, debug_option, errors, note, one_word
+from mmcl.command import (
+    STOPPED,
+    Teaching,
+    console,
+    debug_option,
+    errors,
+    note,
+    one_word,
+    process_options,
+)
 from mmcl.data_commands import data
+from mmcl.inspect_command import inspect
 
 
 class Trained(click.Command):
@@ -87,8 +97,15 @@ def cli(ctx: click.Context) -> None:
     metavar="FILE",
     help="Choices of `mmcl bench loss --autotune`, for a new run to begin with.",
 )
+@process_options
 @debug_option
-def train(words: Sequence[str], workdir: Path | None, engine: Path | None, debug: bool) -> None:
+def train(
+    words: Sequence[str],
+    workdir: Path | None,
+    engine: Path | None,
+    meet: Callable[[], None],
+    debug: bool,
+) -> None:
     """Train an experiment; the same command goes on with a run that was stopped.
 
     \b
@@ -108,22 +125,32 @@ def train(words: Sequence[str], workdir: Path | None, engine: Path | None, debug
     """
     with errors(debug, stopped="Stopped; the same command goes on from what was saved."):
         options = ["--workdir", "--engine", "--config.KEY=VALUE", "--debug", "--help"]
+        options += ["--coordinator", "--processes", "--process", "--wait"]
         experiment, overrides = one_word(words, "`mmcl train` takes one FILE[:ARG]", options)
         folder = workdir or Path("runs") / configs.name(experiment)
         config = configs.load(experiment, overrides)
-        click.echo(f"Workdir: {folder}")
+        from mmcl import experiment as experiments
         from mmcl.engine_choices import measured_choices
-        from mmcl.mesh import data_mesh
+        from mmcl.mesh import make_mesh
         from mmcl.metrics_log import read
+        from mmcl.processes import is_first
         from mmcl.report.report import write_report
         from mmcl.train import Interrupted, train
 
         choices = None if engine is None else measured_choices(engine)
+        axes = experiments.stages(config)[0].settings.mesh
+        meet()
+        if is_first():
+            click.echo(f"Workdir: {folder}")
+        speaks = console(quiet=not is_first())
         try:
-            splits = train(experiment, config, folder, console(), data_mesh(), choices)
+            splits = train(experiment, config, folder, speaks, make_mesh(axes), choices)
         except Interrupted as stopped:
-            click.echo(f"{stopped} Go on with:\n  {shlex.join(['mmcl', *sys.argv[1:]])}")
+            if is_first():
+                click.echo(f"{stopped} Go on with:\n  {shlex.join(['mmcl', *sys.argv[1:]])}")
             sys.exit(STOPPED)
+        if not is_first():
+            return
         rows = read(folder)
         report = write_report(
             folder,
@@ -148,8 +175,11 @@ def train(words: Sequence[str], workdir: Path | None, engine: Path | None, debug
     help="Split to evaluate; may be repeated.  [default: those of the config]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+@process_options
 @debug_option
-def evaluate(run: Path, splits: Sequence[str], as_json: bool, debug: bool) -> None:
+def evaluate(
+    run: Path, splits: Sequence[str], as_json: bool, meet: Callable[[], None], debug: bool
+) -> None:
     """Evaluate a run's newest checkpoint, as its config says: retrieval between
     all modalities, zero-shot classification.
 
@@ -161,16 +191,19 @@ def evaluate(run: Path, splits: Sequence[str], as_json: bool, debug: bool) -> No
     """
     with errors(debug):
         from mmcl.load import load
-        from mmcl.mesh import data_mesh
         from mmcl.model import told
+        from mmcl.processes import is_first
 
-        loaded = load(run, data_mesh())
+        meet()
+        loaded = load(run)
         metrics: dict[str, float] = {}
         for split in splits or loaded.model.settings.eval.splits:
             embedded = loaded.model.embed(split)
-            if embedded.rejected:
+            if embedded.rejected and is_first():
                 note(told(embedded))
             metrics |= loaded.model.evaluate(embedded)
+        if not is_first():
+            return
         if as_json:
             click.echo(json.dumps({"run": str(run), "step": loaded.step, **metrics}, indent=2))
         else:
@@ -218,10 +251,9 @@ def search(
             workdirs.writable(out.parent, "--out")
         from mmcl.contact_sheet import contact_sheet
         from mmcl.load import load
-        from mmcl.mesh import data_mesh
         from mmcl.search import search
 
-        model = load(run, data_mesh()).model
+        model = load(run).model
         hits = search(model, text, query=query, among=among, k=k)
         table = Table(box=None)
         for column in ("", "cosine", "record", "split", "caption"):
@@ -243,6 +275,7 @@ def search(
         click.echo(f"Contact sheet: {out}")
 
 
+cli.add_command(inspect)
 cli.add_command(data)
 cli.add_command(bench)
 
@@ -303,8 +336,15 @@ def main() -> None:
     try:
         cli()
     except SystemExit as leaving:
-        if leaving.code == STOPPED:  # threads still load data or compile: the interpreter may crash
+        if leaving.code == STOPPED or (leaving.code and _among_others()):
+            # Threads that still load data or compile could crash the interpreter; and it would wait
+            # for other processes, which wait for this one.
             sys.stdout.flush()
             sys.stderr.flush()
-            os._exit(STOPPED)
+            os._exit(int(leaving.code))
         raise
+
+
+def _among_others() -> bool:
+    """Whether this is one of several processes."""
+    return "jax" in sys.modules and bool(sys.modules["jax"].distributed.is_initialized())

@@ -1,9 +1,10 @@
 """What every command is made of: help in the order of use, one line an error, exit codes."""
 
 import contextlib
+import functools
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import click
@@ -14,6 +15,8 @@ from data_pipelines.names import nearest
 
 STOPPED = 130  # exit code after Ctrl-C
 WIDE = 160  # columns of a log file, where nothing should be folded
+
+WAIT_S = 300  # for other processes, unless the user says otherwise
 
 debug_option = click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 
@@ -36,6 +39,48 @@ class Teaching(click.Group):
             sys.exit(error.exit_code)
         except click.Abort:
             sys.exit(STOPPED)
+
+
+def process_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options of a command that may run in several processes, which meet when it calls `meet()`."""
+
+    @functools.wraps(command)
+    def run(
+        *args: Any,
+        coordinator: str | None,
+        processes: int | None,
+        process: int | None,
+        wait: int,
+        **options: Any,
+    ) -> Any:
+        def meet() -> None:
+            from mmcl.processes import Given, start
+
+            start(Given(coordinator, processes, process), wait)
+
+        return command(*args, meet=meet, **options)
+
+    for option in (
+        click.option(
+            "--wait",
+            default=WAIT_S,
+            show_default=True,
+            type=click.IntRange(1),
+            metavar="SECONDS",
+            help="For other processes.",
+        ),
+        click.option("--process", type=click.IntRange(0), metavar="I", help="This one's number."),
+        click.option(
+            "--processes", type=click.IntRange(1), metavar="N", help="How many work together."
+        ),
+        click.option(
+            "--coordinator",
+            metavar="HOST:PORT",
+            help="Where process 0 is; SLURM, Open MPI and TPU pods say it, and the next two.",
+        ),
+    ):
+        run = option(run)
+    return run
 
 
 @contextlib.contextmanager
@@ -89,7 +134,7 @@ def note(text: str) -> None:
     click.echo(f"mmcl: {text}", err=True)
 
 
-def console() -> Console:
+def console(quiet: bool = False) -> Console:
     """Texts are printed as they are; where there is no terminal, nothing is folded to its width."""
     width = None if sys.stdout.isatty() else WIDE
-    return Console(width=width, markup=False, highlight=False, emoji=False)
+    return Console(width=width, markup=False, highlight=False, emoji=False, quiet=quiet)

@@ -15,6 +15,8 @@ from data_pipelines.fits import described, fits, short
 from data_pipelines.names import nearest
 from data_pipelines.own_code import own_code
 
+LEFT_OUT = ("checkpoint", "eval", "faults", "mesh")  # sections that an experiment need not have
+
 
 def experiment_file(path: str) -> Path:
     """The file that the user means: his own, else the one of that name that mmcl brings along.
@@ -107,7 +109,8 @@ def override(config: dict[str, Any], dotted: str, text: str) -> None:
     """Set `a.b.0.c` to the Python literal (or string) `text`; numbers index lists.
 
     A value keeps its type (None takes any). A last key that is not there is added: whoever reads
-    that section refuses it, with the nearest name, if he does not know it.
+    that section refuses it, with the nearest name, if he does not know it. So is a section that
+    experiments leave out.
 
     Raises:
         InputError: no such section, or a value of another type.
@@ -116,6 +119,8 @@ def override(config: dict[str, Any], dotted: str, text: str) -> None:
     node: Any = config
     at = "config"
     *parents, last = dotted.split(".")
+    if parents and parents[0] in LEFT_OUT:
+        config.setdefault(parents[0], {})
     for part in parents:
         node = node[_key(node, part, at, option)]
         at = f"{at}.{part}"

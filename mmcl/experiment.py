@@ -13,6 +13,7 @@ from data_pipelines.errors import InputError
 from data_pipelines.loader import Source
 from data_pipelines.pipeline import Pipeline, first_usable
 from mmcl import optimizers
+from mmcl.mesh import Axes
 from mmcl.mixing.moment import Mixing
 from mmcl.models.towers import Towers
 from mmcl.objectives.term import Objective
@@ -82,6 +83,8 @@ class Settings:
         threads: that load data, in each process that does.
         workers: processes that load data; 0: the training process does.
         faults: what is done about records that cannot be used.
+        mesh: how many devices along each axis; the same in all stages.
+        sharding: rules of `mmcl.sharding`, before its own: [regex, [axis or None, ...]] each.
         mixing: section naming a module of `mmcl.mixing` that changes the weights of a mixture on
             the way, and `every`, the steps between; None: they stay.
         next_steps: what the report suggests to do next: [title, command, why] each.
@@ -105,6 +108,8 @@ class Settings:
     threads: int = 2
     workers: int = 0
     faults: Faults = Faults()
+    mesh: Axes = Axes()
+    sharding: list[Any] = dataclasses.field(default_factory=list)
     mixing: Section | None = None
     next_steps: list[tuple[str, str, str]] = dataclasses.field(default_factory=list)
 
@@ -154,6 +159,10 @@ def stages(config: dict[str, Any]) -> list[Stage]:
             fits.check(carry, list[Literal["optimizer", "objective"]], "carry")
         except InputError as error:
             raise InputError(f"Stage {number}: {error}" if listed else str(error)) from error
+        if made and current.mesh != made[0].settings.mesh:
+            raise InputError(
+                f"config.stages.{number}.mesh: all stages have the same; set config.mesh."
+            )
         made.append(Stage(number, start, start + current.steps, carry, current))
     return made
 
@@ -168,7 +177,8 @@ def _merge(old: Any, new: Any) -> Any:
 
 def settings(config: dict[str, Any]) -> Settings:
     """The checked top level of a config; everything that can be checked without data is."""
-    for key, part in (("eval", Evaluation), ("checkpoint", Saving), ("faults", Faults)):
+    parts = {"eval": Evaluation, "checkpoint": Saving, "faults": Faults, "mesh": Axes}
+    for key, part in parts.items():
         section, where = config.get(key, {}), f"config.{key}"
         fits.check(section, Section, where)
         config = {**config, key: names.call(part, section, where)}

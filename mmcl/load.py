@@ -12,6 +12,7 @@ from mmcl import config as configs
 from mmcl import experiment, workdir
 from mmcl.built_stage import build
 from mmcl.checkpoint import Checkpoints
+from mmcl.mesh import fitting_mesh
 from mmcl.model import Model
 
 
@@ -21,8 +22,11 @@ class Run(NamedTuple):
     model: Model
 
 
-def load(folder: Path, mesh: Mesh) -> Run:
-    """The model of the newest checkpoint in a workdir, with its data, on the devices of `mesh`.
+def load(folder: Path, mesh: Mesh | None = None) -> Run:
+    """The model of the newest checkpoint in a workdir, with its data.
+
+    Args:
+        mesh: the devices; None: all, along the axes of the run where they come out even.
 
     Raises:
         InputError: the folder holds no run, or the run has no checkpoint.
@@ -46,6 +50,7 @@ def load(folder: Path, mesh: Mesh) -> Run:
     step = workdir.newest_step(folder)
     if not step:
         raise InputError(f"{folder} has no checkpoint yet; `mmcl train` writes them.")
+    mesh = mesh or fitting_mesh(stages[0].settings.mesh)
     with jax.set_mesh(mesh):
         built = build(next(stage for stage in stages if step <= stage.stop), mesh)
         checkpoints = Checkpoints(folder)

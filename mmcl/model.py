@@ -16,7 +16,7 @@ from mmcl import experiment
 from mmcl.evals.embed import embed, encode_values, run_evaluators
 from mmcl.evals.embedded import Embedded
 from mmcl.experiment import Settings
-from mmcl.mesh import split_batch
+from mmcl.mesh import batch_devices, split_whole_batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,12 +32,14 @@ class Model:
     @property
     def batch_size(self) -> int:
         """Records encoded at once: that of the config, rounded up to fill the devices evenly."""
-        return -(-self.settings.eval.batch_size // self.mesh.size) * self.mesh.size
+        devices = batch_devices(self.mesh)
+        return -(-self.settings.eval.batch_size // devices) * devices
 
     def encode_batch(self, modality: str, inputs: Mapping[str, Any]) -> np.ndarray:
         """Host arrays of one modality -> z_BxD, float32, rows of unit length."""
-        placed = split_batch(inputs, self.mesh)
-        z_BxD = self.encoders[modality](self.params[modality], placed)
+        with jax.set_mesh(self.mesh):
+            placed = split_whole_batch(dict(inputs), self.mesh)
+            z_BxD = self.encoders[modality](self.params[modality], placed)
         return np.array(jax.device_get(z_BxD))
 
     def encode(self, modality: str, values: Sequence[Any]) -> np.ndarray:

@@ -35,7 +35,7 @@ class RejectedLog:
     def __init__(self, workdir: Path, step: int, counts: Mapping[str, int], source: str):
         process = jax.process_index()
         self.path = workdir / ("rejected.jsonl" if process == 0 else f"rejected-{process}.jsonl")
-        self._source = source
+        self._source, self._process = source, process
         self._counts = collections.Counter(counts if process == 0 else {})
         files = {self.path}
         if process == 0:  # nobody else cuts the files of processes that are no more
@@ -53,9 +53,9 @@ class RejectedLog:
             self._write(one, {"epoch": one.epoch, "position": one.position, "step": step})
 
     def add_evaluated(self, step: int, split: str, rejected: Iterable[Reject]) -> None:
-        """Records that an evaluation left out."""
+        """Records that an evaluation left out; every process sees them all, and one writes."""
         for one in rejected:
-            if (split, one.index) not in self._seen:
+            if self._process == 0 and (split, one.index) not in self._seen:
                 self._seen.add((split, one.index))
                 self._write(one, {"epoch": 0, "split": split, "step": step})
 

@@ -22,6 +22,7 @@ from mmcl.experiment import Stage
 from mmcl.feed import Feed
 from mmcl.live import LiveLine
 from mmcl.metrics_log import MetricsLog
+from mmcl.processes import agreed, any_says, first_does, is_first
 from mmcl.rejected_log import RejectedLog
 
 
@@ -57,21 +58,21 @@ def train(
     """
     stages = experiment.stages(config)
     total = stages[-1].stop
-    workdir.check(folder, name, config)
+    first_does(lambda: workdir.check(folder, name, config))
     with jax.set_mesh(mesh):
-        done = workdir.newest_step(folder)
+        done = agreed(workdir.newest_step(folder))
         first = next(stage for stage in stages if done <= stage.stop)
         built = build(first, mesh)
         state, clock = built.init(), {"seconds": 0.0, "examples": 0}
         data: dict[str, Any] = {}
 
-        workdir.create(folder, name, config)
+        first_does(lambda: workdir.create(folder, name, config))
         checkpoints = Checkpoints(folder, keep=first.settings.checkpoint.keep)
         if done:
             state, data, clock = checkpoints.restore(state, done)
             done = data["step"]
             console.print(f"Going on from step {done} of {total}.")
-        log = MetricsLog(folder, done)
+        log = MetricsLog(folder, done) if is_first() else None
         source = first.settings.source["name"]
         rejected = RejectedLog(folder, done, data.get("rejected", {}), source)
         splits: list[Embedded] = []
@@ -116,18 +117,22 @@ def train(
                             row |= hardware(mesh)
                         clock = lap.add_to(clock, done)
                         row = {"step": done, "time": clock["seconds"], **row}
-                        log.write(row | ({"final": True} if last else {}))
+                        if log is not None:
+                            log.write(row | ({"final": True} if last else {}))
                         live.row(row)
                         lap = Lap(done, settings.batch_size)
 
                     stopping = interrupted()
+                    if jax.process_count() > 1:  # all of them at the same step
+                        stopping = writing and any_says(stopping)
                     if last or stopping or due(done, settings.checkpoint.every):
                         data = {"step": done, "stage": stage.number, "seed": settings.seed}
                         data |= {"rejected": rejected.counts(), **feed.remembered()}
                         checkpoints.save(done, state, data, lap.add_to(clock, done))
                     if stopping and not last:
                         checkpoints.close()
-                        log.close()
+                        if log is not None:
+                            log.close()
                         raise Interrupted(f"Stopped at step {done} of {total}; the state is saved.")
 
         if counts := rejected.counts():
@@ -135,7 +140,8 @@ def train(
         if not splits:  # there was nothing left to train
             splits = [built.model(state).embed(split) for split in stages[-1].settings.eval.splits]
         checkpoints.close()
-        log.close()
+        if log is not None:
+            log.close()
         return splits
 
 

@@ -104,7 +104,6 @@ def ours(task: Task) -> Callable[[Setup, int, int], Iterator[Any]]:
     order = Order(len(source), seed=0)
 
     def load(setup: Setup, first: int, batches: int) -> Iterator[Any]:
-        workers = {"workers": setup.workers} if setup.workers else {}
         return train_batches(
             source,
             pipeline,
@@ -113,7 +112,7 @@ def ours(task: Task) -> Callable[[Setup, int, int], Iterator[Any]]:
             start=first,
             stop=first + batches,
             threads=setup.threads,
-            **workers,
+            workers=setup.workers,
         )
 
     return load

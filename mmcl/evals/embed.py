@@ -5,27 +5,32 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
 from data_pipelines.errors import InputError
 from data_pipelines.faults import Fault, Reject, blamed_on_record
 from data_pipelines.loader import Source, eval_batches, numeric
 from data_pipelines.pipeline import Pipeline, stack
 from mmcl.evals.embedded import Embedded
+from mmcl.mesh import AnyMesh
 from mmcl.models.embedding import unit
 from mmcl.models.towers import Towers
 
 EncodeBatch = Callable[[str, Mapping[str, Any]], np.ndarray]  # (modality, inputs) -> z_BxD
 
 
-def make_encoders(towers: Towers) -> dict[str, Callable[[Any, Any], jax.Array]]:
-    """modality -> compiled function (its tower's parameters, inputs) -> z_BxD, unit rows."""
+def make_encoders(towers: Towers, mesh: AnyMesh) -> dict[str, Callable[[Any, Any], jax.Array]]:
+    """modality -> compiled function (its tower's parameters, inputs) -> z_BxD, unit rows, whole on
+    every device.
+    """
+    everywhere = NamedSharding(mesh, PartitionSpec())
 
     def encoder(modality: str) -> Callable[[Any, Any], jax.Array]:
         def encode(tower_params: Any, inputs: Any) -> jax.Array:
             embedding = towers.encode({modality: tower_params}, modality, inputs, train=False)
             return unit(embedding.z).astype("float32")
 
-        return jax.jit(encode)
+        return jax.jit(encode, out_shardings=everywhere)
 
     return {modality: encoder(modality) for modality in towers.modules}
 

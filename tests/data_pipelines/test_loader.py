@@ -65,6 +65,12 @@ def assert_same(a, b):
             np.testing.assert_array_equal(x[key], y[key])
 
 
+def slices(batch_size, processes):
+    """The places of each of so many processes."""
+    local = batch_size // processes
+    return [range(p * local, (p + 1) * local) for p in range(processes)]
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     records=st.integers(1, 40),
@@ -89,22 +95,17 @@ def test_a_run_goes_on_where_it_stopped(records, batch_size, start, steps, threa
     start=st.integers(0, 5),
 )
 def test_processes_hold_slices_of_the_batch(records, local, processes, start):
-    whole = batches(records, local * processes, start, start + 3)
-    slices = [
-        batches(records, local * processes, start, start + 3, process=p, processes=processes)
-        for p in range(processes)
-    ]
-    for step, batch in enumerate(whole):
-        parts = [one[step] for one in slices]
-        for key in ("id", "index", "concept"):
-            np.testing.assert_array_equal(np.concatenate([p[key] for p in parts]), batch[key])
-        values = np.concatenate([p["number"]["value"] for p in parts])
-        np.testing.assert_array_equal(values, batch["number"]["value"])
-
-
-def test_slices_must_be_equal():
-    with pytest.raises(ValueError, match="10 .* 4"):
-        batches(5, 10, 0, 1, process=0, processes=4)
+    """Contiguous ones, and such as the devices of a pod may hold."""
+    size = local * processes
+    whole = batches(records, size, start, start + 3)
+    for places in (slices(size, processes), [range(p, size, processes) for p in range(processes)]):
+        parts = [batches(records, size, start, start + 3, places=held) for held in places]
+        for held, part in zip(places, parts):
+            for batch, mine in zip(whole, part, strict=True):
+                for key in ("id", "index", "concept"):
+                    np.testing.assert_array_equal(mine[key], batch[key][held])
+                values = batch["number"]["value"][held]
+                np.testing.assert_array_equal(mine["number"]["value"], values)
 
 
 def test_batches_are_those_of_the_order():
@@ -238,10 +239,9 @@ def test_others_stand_in_the_place_of_bad_records(records, bad, local, processes
     whole = bad_batches(source, order, 0, steps, batch_size=batch_size)
     before = bad_batches(source, order, 0, killed, batch_size=batch_size)
     after = [
-        bad_batches(source, order, killed, steps, batch_size=batch_size, process=p,
-                    processes=processes, threads=2)
-        for p in range(processes)
-    ]  # fmt: skip
+        bad_batches(source, order, killed, steps, batch_size=batch_size, places=held, threads=2)
+        for held in slices(batch_size, processes)
+    ]
     joined = [{"index": np.concatenate([part["index"] for part in parts])} for parts in zip(*after)]
     seen = [i for batch in [*before, *joined] for i in batch["index"].tolist()]
     assert seen == [i for batch in whole for i in batch["index"].tolist()]
@@ -281,20 +281,21 @@ def test_a_mixture_goes_on_where_it_stopped(lengths, local, processes, changed, 
     batch_size = local * processes
     after = before.reweighted(changed * batch_size, odd)
 
-    def run(start, stop, process=0, processes=1):
+    def run(start, stop, places=None):
         parts = [(before, start, min(stop, changed)), (after, max(start, changed), stop)]
         return [
             batch
             for order, begin, end in parts
             if begin < end
-            for batch in bad_batches(source, order, begin, end, batch_size=batch_size,
-                                     process=process, processes=processes)
-        ]  # fmt: skip
+            for batch in bad_batches(
+                source, order, begin, end, batch_size=batch_size, places=places
+            )
+        ]
 
     whole = [batch["number"]["value"].tolist() for batch in run(0, steps)]
     resumed = [batch["number"]["value"].tolist() for batch in run(0, killed)]
-    slices = [run(killed, steps, process=p, processes=processes) for p in range(processes)]
-    for parts in zip(*slices):
+    runs = [run(killed, steps, held) for held in slices(batch_size, processes)]
+    for parts in zip(*runs):
         resumed.append(np.concatenate([part["number"]["value"] for part in parts]).tolist())
     assert resumed == whole
     noise = [tuple(pair) for batch in whole for pair in batch]

@@ -22,10 +22,9 @@ from rich.console import Console
 
 import mmcl.cli
 import mmcl.train
-from mmcl import config, engine_choices, mesh, workdir
+from mmcl import config, engine_choices, workdir
 from mmcl.cli import cli, print_tables
 from mmcl.live import LiveLine
-from mmcl.mesh import data_mesh
 from pallas_kernels.pair_reduce import choices
 
 EXPERIMENT = """
@@ -116,8 +115,9 @@ def own_modules() -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True)
 def one_device() -> Iterator[None]:
+    first = jax.devices()[:1]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mesh, "data_mesh", lambda: data_mesh(jax.devices()[:1]))
+        patch.setattr(jax, "devices", lambda: first)
         yield
 
 

@@ -1,6 +1,7 @@
 """Experiment files, overrides, comparison and config.json."""
 
 import copy
+import dataclasses
 import json
 import math
 import sys
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from data_pipelines.errors import InputError
 from mmcl import config as configs
+from mmcl import experiment
 
 GOOD = """
 from ml_collections import ConfigDict
@@ -268,3 +270,15 @@ def test_numbers_survive_json_exactly(tmp_path: Path) -> None:
     configs.write(tmp_path, "x", numbers)
     assert configs.read(tmp_path)["config"] == numbers
     assert json.loads((tmp_path / "config.json").read_text())["config"]["a"] == 0.1 + 0.2
+
+
+def test_a_section_that_experiments_leave_out_can_be_set() -> None:
+    config = copy.deepcopy(PLAIN)
+    configs.override(config, "mesh.fsdp", "4")
+    assert config == PLAIN | {"mesh": {"fsdp": 4}}
+    sections = {
+        field.name
+        for field in dataclasses.fields(experiment.Settings)
+        if dataclasses.is_dataclass(field.default)
+    }
+    assert set(configs.LEFT_OUT) == sections

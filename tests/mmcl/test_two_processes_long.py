@@ -1,0 +1,196 @@
+"""Two processes of four devices train as one of eight does, and as one device."""
+
+import os
+import pprint
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from mmcl import config as configs
+from mmcl import experiment, metrics_log
+from mmcl.built_stage import build
+from mmcl.checkpoint import Checkpoints
+from mmcl.mesh import data_mesh
+
+pytestmark = pytest.mark.long
+
+STEPS = 20
+RUN = "import mmcl.cli; mmcl.cli.main()"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture
+def tiny(home: Path, tiny_config: dict[str, Any]) -> Path:
+    """Its optimiser's memory after one step is the gradient."""
+    changes = {
+        "steps": STEPS,
+        "optimizer": {"name": "sgd", "momentum": 0.9},
+        "eval": {"splits": ["unseen_artist"], "batch_size": 16},
+        "checkpoint": {"every": 1, "keep": STEPS},
+    }
+    file = home / "tiny.py"
+    file.write_text(
+        "from ml_collections import ConfigDict\n\n\n"
+        "def get_config(arg=None):\n"
+        f"    return ConfigDict({pprint.pformat(tiny_config | changes)})\n"
+    )
+    return file
+
+
+def started(words: list[str], devices: int, log: Path) -> subprocess.Popen[bytes]:
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    with log.open("wb") as file:
+        command = [sys.executable, "-c", RUN, *words]
+        return subprocess.Popen(command, env=environment, stdout=file, stderr=file)
+
+
+def two(words: list[str], folder: Path) -> list[subprocess.Popen[bytes]]:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    meet = ["--coordinator", f"localhost:{port}", "--processes", "2", "--wait", "120"]
+    return [
+        started([*words, *meet, "--process", str(i)], 4, folder.with_suffix(f".{i}.log"))
+        for i in range(2)
+    ]
+
+
+def ended(processes: list[subprocess.Popen[bytes]], folder: Path) -> None:
+    try:
+        codes = [process.wait(400) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    logs = [file.read_text() for file in sorted(folder.parent.glob(f"{folder.name}.*log"))]
+    assert codes == [0] * len(processes), logs
+
+
+@pytest.fixture
+def one_device_run(home: Path, tiny: Path) -> Path:
+    folder = home / "one"
+    if not folder.exists():
+        words = ["train", str(tiny), "--workdir", str(folder)]
+        ended([started(words, 1, folder.with_suffix(".log"))], folder)
+    return folder
+
+
+def gradient(tiny: Path, folder: Path) -> list[np.ndarray]:
+    """What step 1 left in the optimiser."""
+    stage = experiment.stages(configs.load(str(tiny)))[0]
+    mesh = data_mesh(jax.devices()[:1])
+    with jax.set_mesh(mesh):
+        like = build(stage, mesh).init()
+        checkpoints = Checkpoints(folder)
+        state = checkpoints.restore(like, 1).state
+        checkpoints.close()
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(state.optimizer)]
+
+
+@pytest.mark.parametrize(
+    ("count", "axes"),
+    [
+        (1, {}),
+        (2, {}),
+        (2, {"data": 2, "fsdp": 4}),
+        (2, {"data": 1, "fsdp": 4, "tensor": 2}),
+        (2, {"slice": 2, "fsdp": 2, "data": 2}),
+    ],
+    ids=lambda value: "-".join(map(str, value.items())) if isinstance(value, dict) else str(value),
+)
+def test_any_mesh_trains_alike(home, tiny, one_device_run, count, axes):
+    folder = home / f"{count}-{len(axes)}-{axes.get('tensor', 0)}"
+    words = ["train", str(tiny), "--workdir", str(folder)]
+    words += [f"--config.mesh.{axis}={size}" for axis, size in axes.items()]
+    if count == 1:
+        ended([started(words, 8, folder.with_suffix(".log"))], folder)
+    else:
+        ended(two(words, folder), folder)
+
+    one, many = metrics_log.read(one_device_run), metrics_log.read(folder)
+    assert [row["step"] for row in many] == list(range(1, STEPS + 1))
+    drift = [abs(a["train/loss"] / b["train/loss"] - 1) for a, b in zip(many, one, strict=True)]
+    assert drift[0] <= 1e-6 and max(drift) <= 1e-4
+    for name in ("train/grad_norm/image", "train/grad_norm/text"):
+        assert many[0][name] == pytest.approx(one[0][name], rel=2e-5)
+    for a, b in zip(gradient(tiny, folder), gradient(tiny, one_device_run), strict=True):
+        assert np.abs(a - b).max() <= 2e-5 * np.abs(b).max()
+    evaluated = [name for name in one[-1] if name.startswith("eval/")]
+    assert evaluated
+    for name in evaluated:
+        assert many[-1][name] == pytest.approx(one[-1][name], abs=0.05), name
+    print(f"drift {count} {axes}: step 1 {drift[0]:.1e}, the worst of {STEPS} {max(drift):.1e}")
+
+
+def test_a_run_goes_on_with_other_processes(home, tiny, one_device_run):
+    """Begun by two, killed, ended by one: each step once, and the records are the same."""
+    folder = home / "moved"
+    words = ["train", str(tiny), "--workdir", str(folder)]
+    processes = two(words, folder)
+    while not any(row["step"] >= 5 for row in metrics_log.read(folder)):
+        assert all(process.poll() is None for process in processes)
+        time.sleep(0.1)
+    for process in processes:
+        process.kill()
+        process.wait()
+    ended([started(words, 1, folder.with_suffix(".9.log"))], folder)
+    one, moved = metrics_log.read(one_device_run), metrics_log.read(folder)
+    assert [row["step"] for row in moved] == list(range(1, STEPS + 1))
+    np.testing.assert_allclose(
+        [row["train/loss"] for row in moved], [row["train/loss"] for row in one], rtol=1e-4
+    )
+
+
+def test_eval_in_two_processes(home, tiny, one_device_run):
+    """Numbers as training left them; only process 0 speaks."""
+    out = home / "evaluated"
+    ended(two(["eval", str(one_device_run), "--json"], out), out)
+    found, silent = (out.with_suffix(f".{i}.log").read_text() for i in range(2))
+    last = metrics_log.read(one_device_run)[-1]
+    name = "eval/unseen_artist/text_to_image/recall@10"
+    assert f'"{name}": {last[name]}' in found
+    assert "eval/" not in silent
+
+
+@pytest.mark.parametrize("dies", [0, 1])
+def test_where_one_dies_the_other_ends(home, tiny, dies):
+    folder = home / f"dies-{dies}"
+    words = ["train", str(tiny), "--workdir", str(folder), "--config.steps=100000"]
+    processes = two(words, folder)
+    while not metrics_log.read(folder):
+        assert all(process.poll() is None for process in processes)
+        time.sleep(0.1)
+    processes[dies].send_signal(signal.SIGKILL)
+    assert processes[1 - dies].wait(150) != 0
+
+
+def test_where_one_does_not_come_the_other_says_so(home, tiny):
+    log = home / "alone.log"
+    words = ["train", str(tiny), "--workdir", str(home / "alone")]
+    words += ["--coordinator", "localhost:1", "--processes", "2", "--process", "1", "--wait", "5"]
+    assert started(words, 4, log).wait(100) == 2
+    assert log.read_text().startswith("mmcl: process 1 of 2 did not meet all others at localhost:1")
+    assert not (home / "alone").exists()
+
+
+def test_a_fault_of_the_first_ends_both(home, tiny):
+    folder = home / "taken"
+    folder.mkdir()
+    (folder / "something").touch()
+    processes = two(["train", str(tiny), "--workdir", str(folder)], folder)
+    assert [process.wait(100) for process in processes] == [2, 2]
+    logs = [folder.with_suffix(f".{i}.log").read_text() for i in range(2)]
+    assert "holds files but no run" in logs[0]
+    assert "Process 0 cannot go on, and says why." in logs[1]
