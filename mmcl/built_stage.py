@@ -36,6 +36,7 @@ class BuiltStage:
     placed: Any  # where every array of the state lies: `sharding.Placed`s, laid out like it
     init: Callable[[], TrainState]  # a fresh state, placed on the mesh
     train_step: TrainStep  # compiled; the state it is given is used up
+    example: Mapping[str, Any]  # a batch of one record
     encoders: Mapping[str, Callable[[Any, Any], jax.Array]]
 
     def order(self, weights: Weights | None = None) -> AnyOrder:
@@ -170,6 +171,7 @@ def build(stage: Stage, mesh: AnyMesh) -> BuiltStage:
         placed,
         init=jax.jit(init_state, out_shardings=state),
         train_step=jax.jit(step, donate_argnums=0, out_shardings=(state, everywhere)),
+        example=example,
         encoders=make_encoders(towers, mesh),
     )
 

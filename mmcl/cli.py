@@ -1,4 +1,4 @@
-"""The command line: `mmcl train | eval | search | inspect | data | bench`."""
+"""The command line: `mmcl train | eval | search | inspect | plan | data | bench`."""
 
 import ast
 import json
@@ -28,6 +28,7 @@ from mmcl.command import (
 )
 from mmcl.data_commands import data
 from mmcl.inspect_command import inspect
+from mmcl.plan_command import plan
 
 
 class Trained(click.Command):
@@ -276,6 +277,7 @@ def search(
 
 
 cli.add_command(inspect)
+cli.add_command(plan)
 cli.add_command(data)
 cli.add_command(bench)
 

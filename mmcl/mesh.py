@@ -117,6 +117,35 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(batch_axes(mesh)))
 
 
+def examples_split(x: jax.Array, *, tensor: int | None = None) -> jax.Array:
+    """The same array, its first axis split over the devices as batches are.
+
+    Said between the layers of a tower it keeps activations where their examples are, so that
+    parameters travel to them and not the other way round. Without a mesh in the context, inside a
+    `shard_map`, or where the axis does not divide, it says nothing.
+
+    Args:
+        tensor: an axis that is split over `tensor`; None: all others are whole.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    kinds = dict(zip(mesh.axis_names, mesh.axis_types))
+    batch = tuple(name for name in BATCH_AXES if kinds.get(name) == AxisType.Auto)
+    if not batch or x.shape[0] % math.prod(mesh.shape[name] for name in batch):
+        return x
+    axes: list[Any] = [batch, *[None] * (x.ndim - 1)]
+    if tensor is not None and kinds.get("tensor") == AxisType.Auto:
+        axes[tensor] = "tensor" if x.shape[tensor] % mesh.shape["tensor"] == 0 else None
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(*axes))
+
+
+def whole(x: jax.Array) -> jax.Array:
+    """The same array, whole on every device: a parameter that is to travel to where it is used."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if not mesh.axis_names or any(kind != AxisType.Auto for kind in mesh.axis_types):
+        return x
+    return jax.lax.with_sharding_constraint(x, PartitionSpec())
+
+
 def places(mesh: Mesh, batch_size: int) -> list[int]:
     """Which examples of a global batch this process's devices hold, in order."""
     rows = batch_sharding(mesh).addressable_devices_indices_map((batch_size,)).values()

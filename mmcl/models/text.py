@@ -4,7 +4,9 @@ from collections.abc import Mapping
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
+from mmcl.mesh import whole
 from mmcl.models.embedding import Embedding
 from mmcl.models.transformer import Encoder, masked_mean, positions
 
@@ -31,7 +33,10 @@ class Tower(nn.Module):
             embedding_init=nn.initializers.normal(self.width**-0.5),
             name="embed",
         )
-        x_BxLxD = embed(ids_BxL) + positions(self, ids_BxL.shape[1], self.width)
+        table_VxD = whole(embed.embedding)
+        x_BxLxD = jnp.take(table_VxD, ids_BxL, axis=0) + positions(
+            self, ids_BxL.shape[1], self.width
+        )
         x_BxLxD = Encoder(self.depth, self.heads, self.mlp_ratio, name="encoder")(x_BxLxD, mask_BxL)
         tokens_BxLxD = nn.Dense(self.embed_dim, use_bias=False, name="projection")(x_BxLxD)
         return Embedding(masked_mean(tokens_BxLxD, mask_BxL), tokens_BxLxD, mask_BxL)

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mmcl.mesh import examples_split
 from mmcl.models.embedding import Embedding
 
 
@@ -43,7 +44,7 @@ class Towers:
         variables = {"params": jax.tree.map(self._narrow, params[modality])}
         inputs = jax.tree.map(self._narrow, dict(inputs))
         embedding = self.modules[modality].apply(variables, inputs, train=train)
-        return jax.tree.map(_widen, embedding)
+        return jax.tree.map(lambda x: examples_split(_widen(x)), embedding)
 
     def _narrow(self, x: jax.Array) -> jax.Array:
         if x.dtype == jnp.uint8:

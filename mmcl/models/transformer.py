@@ -7,6 +7,29 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange
 
+from mmcl.mesh import examples_split
+
+
+class Heads(nn.Module):
+    """Queries, keys and values of every head, by one product.
+
+    Its kernel is (D, 3D), whose columns are all queries, then all keys, then all values; it is used
+    as (D, 3, heads, K), so that heads can be shared out over devices.
+    """
+
+    heads: int
+
+    @nn.compact
+    def __call__(self, x_BxTxD: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        width = x_BxTxD.shape[-1]
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (width, 3 * width))
+        bias = self.param("bias", nn.initializers.zeros_init(), (3 * width,))
+        kernel = rearrange(kernel, "d (three h k) -> d three h k", three=3, h=self.heads)
+        bias = rearrange(bias, "(three h k) -> three h k", three=3, h=self.heads)
+        qkv = jnp.einsum("btd,dchk->btchk", x_BxTxD, kernel) + bias
+        q, k, v = (examples_split(qkv[:, :, i], tensor=2) for i in range(3))
+        return q, k, v
+
 
 class Block(nn.Module):
     """Pre-norm transformer block: self-attention and a two-layer GELU network, each residual."""
@@ -16,19 +39,25 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x_BxTxD: jax.Array, mask_BxT: jax.Array | None) -> jax.Array:
-        x_BxTxD = x_BxTxD + self._attention(nn.LayerNorm(name="norm_1")(x_BxTxD), mask_BxT)
-        h_BxTxF = nn.LayerNorm(name="norm_2")(x_BxTxD)
-        h_BxTxF = nn.gelu(nn.Dense(int(x_BxTxD.shape[-1] * self.mlp_ratio), name="up")(h_BxTxF))
-        return x_BxTxD + nn.Dense(x_BxTxD.shape[-1], name="down")(h_BxTxF)
+        h_BxTxD = examples_split(nn.LayerNorm(name="norm_1")(x_BxTxD))
+        x_BxTxD = examples_split(x_BxTxD + self._attention(h_BxTxD, mask_BxT))
+        h_BxTxD = examples_split(nn.LayerNorm(name="norm_2")(x_BxTxD))
+        return examples_split(x_BxTxD + self._mlp(h_BxTxD))
 
     def _attention(self, x_BxTxD: jax.Array, mask_BxT: jax.Array | None) -> jax.Array:
-        qkv = nn.Dense(3 * x_BxTxD.shape[-1], name="qkv")(x_BxTxD)
-        q, k, v = rearrange(qkv, "b t (three h k) -> three b t h k", three=3, h=self.heads)
+        q, k, v = Heads(self.heads, name="qkv")(x_BxTxD)  # each BxTxHxK
         mask = None if mask_BxT is None else mask_BxT[:, None, None, :]  # who may be looked at
         out_BxTxHxK = jax.nn.dot_product_attention(q, k, v, mask=mask)
+        out_BxTxHxK = examples_split(out_BxTxHxK, tensor=2)
         return nn.Dense(x_BxTxD.shape[-1], name="out")(
             rearrange(out_BxTxHxK, "b t h k -> b t (h k)")
         )
+
+    def _mlp(self, x_BxTxD: jax.Array) -> jax.Array:
+        width = x_BxTxD.shape[-1]
+        h_BxTxF = nn.Dense(int(width * self.mlp_ratio), name="up")(x_BxTxD)
+        h_BxTxF = nn.gelu(examples_split(h_BxTxF, tensor=2))
+        return nn.Dense(width, name="down")(h_BxTxF)
 
 
 class Encoder(nn.Module):
@@ -43,6 +72,7 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(self, x_BxTxD: jax.Array, mask_BxT: jax.Array | None = None) -> jax.Array:
+        x_BxTxD = examples_split(x_BxTxD)
         for i in range(self.depth):
             x_BxTxD = Block(self.heads, self.mlp_ratio, name=f"blocks_{i}")(x_BxTxD, mask_BxT)
         return nn.LayerNorm(name="norm")(x_BxTxD)

@@ -35,7 +35,7 @@ def transcendentals(jaxpr: Any) -> float:
 
 
 def operations(jaxpr: Any) -> float:
-    """2 · multiply-adds of every dot_general in a program and those inside it."""
+    """2 · multiply-adds of every product and convolution in a program and those inside it."""
     total = 0.0
     for equation in jaxpr.eqns:
         name, params = equation.primitive.name, equation.params
@@ -44,6 +44,12 @@ def operations(jaxpr: Any) -> float:
             left = equation.invars[0].aval.shape
             length = math.prod(left[axis] for axis in contracted)
             total += 2.0 * math.prod(equation.outvars[0].aval.shape) * length
+            continue
+        if name == "conv_general_dilated":
+            kernel = equation.invars[1].aval.shape
+            into = kernel[params["dimension_numbers"].rhs_spec[0]]  # features that come out
+            out = math.prod(equation.outvars[0].aval.shape)
+            total += 2.0 * out * math.prod(kernel) / into
             continue
         inner = [operations(program) for program in jaxprs_in_params(params)]
         times = 1

@@ -1,6 +1,7 @@
 """The real trainer on real data: what it leaves behind, resume, devices, stages, Ctrl-C."""
 
 import copy
+import itertools
 import json
 import signal
 from pathlib import Path
@@ -13,10 +14,12 @@ from jax.sharding import Mesh
 from rich.console import Console
 
 from data_pipelines.errors import InputError
-from mmcl import metrics_log
+from mmcl import experiment, metrics_log
+from mmcl.built_stage import build
+from mmcl.feed import Feed
 from mmcl.live import LiveLine
 from mmcl.load import load
-from mmcl.mesh import data_mesh
+from mmcl.mesh import Axes, data_mesh, make_mesh
 from mmcl.train import Interrupted, train
 
 QUIET = Console(quiet=True)
@@ -147,19 +150,21 @@ def test_a_finished_run_is_not_trained_again(
     assert [split.split for split in splits] == ["unseen_artist"]
 
 
+@pytest.mark.parametrize("axes", [Axes(), Axes(slice=2, fsdp=2, tensor=2)])
 def test_eight_devices_equal_one(
-    tmp_path: Path, tiny_config: dict[str, Any], one_device: Mesh
+    tmp_path: Path, tiny_config: dict[str, Any], one_device: Mesh, axes: Axes
 ) -> None:
     """Plain gradient steps: Adam would blow rounding up where a gradient is nearly zero."""
     tiny_config |= {"eval": {"splits": []}, "ema": None, "checkpoint": {}, "steps": 4}
     tiny_config["optimizer"] = {"name": "sgd", "momentum": 0.0, "clip_norm": 1.0}
     tiny_config["schedule"] = {"name": "constant", "peak": 0.5}
-    eight = run(tiny_config, tmp_path / "eight", data_mesh())
+    mesh = make_mesh(axes)
+    eight = run(tiny_config, tmp_path / "eight", mesh)
     one = run(tiny_config, tmp_path / "one", one_device)
     for a, b in zip(eight, one, strict=True):
         for key in ("train/loss", "train/grad_norm/image", "train/grad_norm/text"):
             assert abs(a[key] - b[key]) <= 2e-5 * abs(b[key]), (a["step"], key)
-    for x, y in zip(params(tmp_path / "eight", data_mesh()), params(tmp_path / "one", one_device)):
+    for x, y in zip(params(tmp_path / "eight", mesh), params(tmp_path / "one", one_device)):
         assert np.abs(x - y).max() <= 2e-5 * np.abs(y).max()
 
 
@@ -236,6 +241,40 @@ def test_what_an_objective_remembers_survives_a_kill(
     monkeypatch.setattr(LiveLine, "step", step)
     assert run(tiny_config, tmp_path / "killed", mesh) == straight
     assert_same_bits(params(tmp_path / "killed", mesh), params(tmp_path / "straight", mesh))
+
+
+def test_a_step_on_a_mesh_is_compiled_once_and_stays_where_it_is(
+    tiny_config: dict[str, Any],
+) -> None:
+    """Parameters, their moments and what an objective remembers lie alike before and after."""
+    tiny_config["objective"] = {"name": "queue", "length": 32, "positives": "concept"}
+    mesh = make_mesh(Axes(data=2, fsdp=2, tensor=2))
+    compiled: list[str] = []
+
+    def note(event: str, seconds: float, **more: Any) -> None:
+        if event.endswith("backend_compile_duration"):
+            compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(note)
+    with jax.set_mesh(mesh):
+        built = build(experiment.stages(tiny_config)[0], mesh)
+        state, counts = built.init(), []
+        for batch in itertools.islice(Feed(built, 0, {}, Ignored()), 3):
+            before = jax.tree.map(lambda x: (x.sharding, x.shape), state)
+            state, _ = built.train_step(state, batch)
+            assert jax.tree.map(lambda x: (x.sharding, x.shape), state) == before
+            counts.append(len(compiled))
+    assert 0 < counts[0] == counts[1] == counts[2]
+    up = state.params["image"]["encoder"]["blocks_0"]["up"]["kernel"]
+    assert up.shape == (16, 64) and up.addressable_shards[0].data.shape == (8, 32)
+    z = state.objective["queue"]["image"]["z"]
+    assert z.shape == (32, 8) and z.addressable_shards[0].data.shape == (8, 8)
+
+
+class Ignored:
+    """In the place of a RejectedLog."""
+
+    def add(self, step: int, rejected: Any) -> None: ...
 
 
 def test_a_batch_that_does_not_divide_is_refused(
