@@ -2,14 +2,17 @@
 
 import contextlib
 import logging
+import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from data_pipelines.errors import InputError
+from data_pipelines.names import nearest
 from mmcl.state import TrainState
 
 logging.getLogger("absl").setLevel(logging.WARNING)  # orbax tells every step of a save
@@ -23,24 +26,114 @@ class Restored(NamedTuple):
 
 
 class Checkpoints:
-    """The checkpoints of one workdir, oldest thrown away first."""
+    """The checkpoints of one workdir, oldest thrown away first.
 
-    def __init__(self, workdir: Path, *, keep: int = 2):
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
+    Args:
+        keep: so many newest are kept,
+        keep_every: and every one of a step that this divides,
+        best: and the one with the largest value of this metric; the smallest of `-METRIC`; of
+            equals the newest.
+    """
+
+    def __init__(
+        self,
+        workdir: Path,
+        *,
+        keep: int = 2,
+        keep_every: int | None = None,
+        best: str | None = None,
+    ):
+        self._best = best
+        kept: list[Any] = [preservation_policy.LatestN(keep)]
+        if keep_every is not None:
+            kept.append(preservation_policy.EveryNSteps(keep_every))
+        if best is not None:
+            kept.append(
+                preservation_policy.BestN(
+                    get_metric_fn=self._quality, n=1, keep_checkpoints_without_metrics=False
+                )
+            )
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=preservation_policy.AnyPreservationPolicy(kept),
+            best_fn=None if best is None else self._quality,
+            enable_async_checkpointing=True,
+        )
         self._manager = ocp.CheckpointManager((workdir / "checkpoints").absolute(), options=options)
+        at = None if best is None else self._manager.best_step()
+        known = None if at is None else self._manager.metrics(at)
+        self._best_quality = self._quality(known or {})
 
     def save(
-        self, step: int, state: TrainState, data: dict[str, Any], clock: dict[str, float]
+        self,
+        step: int,
+        state: TrainState,
+        data: dict[str, Any],
+        clock: dict[str, float],
+        metrics: Mapping[str, Any] | None = None,
     ) -> None:
-        """Start saving; the files appear as a whole or not at all."""
+        """Start saving; the files appear as a whole or not at all.
+
+        Args:
+            metrics: what an evaluation at this very step found; its numbers are saved with it where
+                there is a `best`.
+        """
+        self._best_quality = max(self._best_quality, self._quality(metrics or {}))
+        found = {name: x for name, x in (metrics or {}).items() if isinstance(x, int | float)}
         self._manager.save(
             step,
+            metrics=None if self._best is None else found,
             args=ocp.args.Composite(
                 state=ocp.args.StandardSave(state._asdict()),
                 data=ocp.args.JsonSave(data),
                 clock=ocp.args.JsonSave(clock),
             ),
         )
+
+    def is_best(self, metrics: Mapping[str, Any]) -> bool:
+        """Whether an evaluation found better than any that a checkpoint was kept of, so that it
+        has to be saved; also where it lacks the metric, before `check_best` stops the run.
+        """
+        if self._best is not None and self._best.removeprefix("-") not in metrics:
+            return True
+        return self._quality(metrics) > self._best_quality
+
+    def best_step(self) -> int:
+        """The step of the best checkpoint.
+
+        Raises:
+            InputError: nobody said what is best, or none was saved at an evaluation.
+        """
+        if self._best is None:
+            raise InputError(
+                "This run was told no config.checkpoint.best, so it kept its newest only; give the "
+                "number of a step."
+            )
+        if self._best_quality == -math.inf:
+            raise InputError(
+                f"{self._manager.directory} has no checkpoint with '{self._best.lstrip('-')}' yet."
+            )
+        return int(self._manager.best_step() or 0)
+
+    def check_best(self, metrics: Mapping[str, Any]) -> None:
+        """That an evaluation found what `best` is judged by; what was saved until then is kept.
+
+        Raises:
+            InputError: it did not.
+        """
+        name = (self._best or "").removeprefix("-")
+        if name and name not in metrics:
+            self.close()
+            near = nearest(name, [n for n in metrics if n.startswith("eval/")] or metrics)
+            raise InputError(
+                f"config.checkpoint.best: no evaluation writes '{name}'.{near} The state is saved; "
+                "the same command with a right name goes on."
+            )
+
+    def _quality(self, metrics: Mapping[str, Any]) -> float:
+        """What is largest for the best; −∞ where it was not measured or is no number."""
+        name = (self._best or "").removeprefix("-")
+        value = float(metrics.get(name, math.nan))
+        return -math.inf if math.isnan(value) else -value if self._best != name else value
 
     def restore(self, like: TrainState, step: int) -> Restored:
         """The checkpoint of `step`, laid out like `like` (shapes, shardings).

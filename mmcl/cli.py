@@ -25,6 +25,7 @@ from mmcl.command import (
     note,
     one_word,
     process_options,
+    step_option,
 )
 from mmcl.data_commands import data
 from mmcl.inspect_command import inspect
@@ -167,7 +168,7 @@ def train(
         click.echo(f"Report: {report}\nWorkdir: {folder}")
 
 
-@cli.command("eval", short_help="Evaluate a run's newest checkpoint.")
+@cli.command("eval", short_help="Evaluate a run's newest, best or any checkpoint.")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option(
     "--split",
@@ -175,13 +176,19 @@ def train(
     multiple=True,
     help="Split to evaluate; may be repeated.  [default: those of the config]",
 )
+@step_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 @process_options
 @debug_option
 def evaluate(
-    run: Path, splits: Sequence[str], as_json: bool, meet: Callable[[], None], debug: bool
+    run: Path,
+    splits: Sequence[str],
+    step: int | str | None,
+    as_json: bool,
+    meet: Callable[[], None],
+    debug: bool,
 ) -> None:
-    """Evaluate a run's newest checkpoint, as its config says: retrieval between
+    """Evaluate a run's newest checkpoint, or another, as its config says: retrieval between
     all modalities, zero-shot classification.
 
     RUN is the folder that `mmcl train` printed.
@@ -189,6 +196,7 @@ def evaluate(
     \b
       mmcl eval runs/quickstart
       mmcl eval runs/quickstart --split unseen_artist --json
+      mmcl eval runs/quickstart --step best
     """
     with errors(debug):
         from mmcl.load import load
@@ -196,7 +204,7 @@ def evaluate(
         from mmcl.processes import is_first
 
         meet()
-        loaded = load(run)
+        loaded = load(run, step=step)
         metrics: dict[str, float] = {}
         for split in splits or loaded.model.settings.eval.splits:
             embedded = loaded.model.embed(split)
@@ -223,6 +231,7 @@ def evaluate(
     type=click.Path(path_type=Path, dir_okay=False),
     help="PNG file of the contact sheet.  [default: in RUN/search]",
 )
+@step_option
 @debug_option
 def search(
     run: Path,
@@ -231,6 +240,7 @@ def search(
     among: str | None,
     k: int,
     out: Path | None,
+    step: int | str | None,
     debug: bool,
 ) -> None:
     """Search all splits of a run's data with a text; prints the nearest records
@@ -254,7 +264,7 @@ def search(
         from mmcl.load import load
         from mmcl.search import search
 
-        model = load(run).model
+        model = load(run, step=step).model
         hits = search(model, text, query=query, among=among, k=k)
         table = Table(box=None)
         for column in ("", "cosine", "record", "split", "caption"):

@@ -21,6 +21,27 @@ WAIT_S = 300  # for other processes, unless the user says otherwise
 debug_option = click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 
 
+class Step(click.ParamType):
+    """A number of steps, or "best"."""
+
+    name = "best|N"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int | str:
+        if value == "best":
+            return str(value)
+        if not str(value).isdigit():
+            self.fail(f"'{value}' should be 'best' or the number of a step.", param, ctx)
+        return int(value)
+
+
+step_option = click.option(
+    "--step",
+    type=Step(),
+    metavar="best|N",
+    help="Checkpoint: the best by config.checkpoint.best, or of that step.  [default: the newest]",
+)
+
+
 class Teaching(click.Group):
     """Commands in the order in which they are used; misuse of one is one line, as other errors."""
 

@@ -40,12 +40,21 @@ class Evaluation:
 
 @dataclasses.dataclass(frozen=True)
 class Saving:
-    """The keys of `config.checkpoint`: steps between saves (None: only at the end), how many to
-    keep.
+    """The keys of `config.checkpoint`.
+
+    Attributes:
+        every: steps between saves; None: only at the end.
+        keep: how many newest are kept.
+        keep_every: those of steps that this divides are kept for good; None: of none.
+        best: a metric of an evaluation as metrics.jsonl names it; the checkpoint with its largest
+            value is kept, of `-METRIC` that with the smallest. An evaluation that finds better than
+            all before is saved.
     """
 
     every: int | None = None
     keep: int = 2
+    keep_every: int | None = None
+    best: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,6 +176,20 @@ def stages(config: dict[str, Any]) -> list[Stage]:
     return made
 
 
+def _check_best(made: Settings) -> None:
+    """What is best is judged by a split that is evaluated; only it can say what metrics it has."""
+    best = (made.checkpoint.best or "").removeprefix("-")
+    judged = [f"eval/{split}/" for split in made.eval.splits]
+    if best and not best.startswith(tuple(judged)):
+        named = (
+            f"one of {', '.join(judged)}" if judged else "a split, and config.eval.splits is empty"
+        )
+        raise InputError(
+            f"config.checkpoint.best: '{best}' should be a metric of {named}"
+            " (-METRIC where lower is better)."
+        )
+
+
 def _merge(old: Any, new: Any) -> Any:
     if not isinstance(old, dict) or not isinstance(new, dict):
         return new
@@ -189,6 +212,7 @@ def settings(config: dict[str, Any]) -> Settings:
         "eval.batch_size": made.eval.batch_size,
         "checkpoint.every": made.checkpoint.every,
         "checkpoint.keep": made.checkpoint.keep,
+        "checkpoint.keep_every": made.checkpoint.keep_every,
         "faults.record_bytes": made.faults.record_bytes,
     }
     for key, count in counts.items():
@@ -199,6 +223,7 @@ def settings(config: dict[str, Any]) -> Settings:
             raise InputError(f"config.{key}: {least} should be 0 or more.")
     if not 0 <= made.faults.share <= 1:
         raise InputError(f"config.faults.share: {made.faults.share} should be from 0 to 1.")
+    _check_best(made)
     if made.ema is not None and not 0 <= made.ema < 1:
         raise InputError(f"config.ema: {made.ema} should be at least 0 and less than 1, or None.")
     if not set(made.towers) <= set(made.transforms):

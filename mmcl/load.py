@@ -22,14 +22,15 @@ class Run(NamedTuple):
     model: Model
 
 
-def load(folder: Path, mesh: Mesh | None = None) -> Run:
-    """The model of the newest checkpoint in a workdir, with its data.
+def load(folder: Path, mesh: Mesh | None = None, step: int | str | None = None) -> Run:
+    """The model of a checkpoint in a workdir, with its data.
 
     Args:
         mesh: the devices; None: all, along the axes of the run where they come out even.
+        step: of the checkpoint, or "best", by `config.checkpoint.best`; None: the newest.
 
     Raises:
-        InputError: the folder holds no run, or the run has no checkpoint.
+        InputError: the folder holds no run, or the run has no such checkpoint.
     """
     if not folder.is_dir():
         runs = [str(file.parent) for file in folder.parent.glob("*/config.json")]
@@ -47,13 +48,16 @@ def load(folder: Path, mesh: Mesh | None = None) -> Run:
             f"{error} {folder} was trained with {file}, which is gone: put it back, with the "
             "modules beside it."
         ) from error
-    step = workdir.newest_step(folder)
-    if not step:
+    saved = workdir.saved_steps(folder)
+    if not saved:
         raise InputError(f"{folder} has no checkpoint yet; `mmcl train` writes them.")
+    if step not in (None, "best", *saved):
+        raise InputError(f"{folder} has no checkpoint of step {step}; it has {saved}.")
+    checkpoints = Checkpoints(folder, best=stages[0].settings.checkpoint.best)
+    at = checkpoints.best_step() if step == "best" else int(step or saved[-1])
     mesh = mesh or fitting_mesh(stages[0].settings.mesh)
     with jax.set_mesh(mesh):
-        built = build(next(stage for stage in stages if step <= stage.stop), mesh)
-        checkpoints = Checkpoints(folder)
-        state = checkpoints.restore(built.init(), step).state
+        built = build(next(stage for stage in stages if at <= stage.stop), mesh)
+        state = checkpoints.restore(built.init(), at).state
         checkpoints.close()
-        return Run(written["experiment"], step, built.model(state))
+        return Run(written["experiment"], at, built.model(state))

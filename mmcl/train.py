@@ -1,10 +1,10 @@
 """The one training loop, for every experiment: data -> step -> evaluate -> log -> save."""
 
+import contextlib
 import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from mmcl.live import LiveLine
 from mmcl.metrics_log import MetricsLog
 from mmcl.processes import agreed, any_says, first_does, is_first
 from mmcl.rejected_log import RejectedLog
+from mmcl.stalls import Stalls, by_process, gathered, straggler
 
 
 class Interrupted(Exception):
@@ -67,7 +68,10 @@ def train(
         data: dict[str, Any] = {}
 
         first_does(lambda: workdir.create(folder, name, config))
-        checkpoints = Checkpoints(folder, keep=first.settings.checkpoint.keep)
+        saving = first.settings.checkpoint
+        checkpoints = Checkpoints(
+            folder, keep=saving.keep, keep_every=saving.keep_every, best=saving.best
+        )
         if done:
             state, data, clock = checkpoints.restore(state, done)
             done = data["step"]
@@ -81,7 +85,9 @@ def train(
             LiveLine(console, total, done) as live,
             interrupts(console) as interrupted,
             kept_choices(folder, device_kind(mesh), engine) as keep_choices,
+            contextlib.closing(Stalls()) as stalls,
         ):
+            told: set[int | None] = {None}  # of which process was told that it is late
             for stage in stages[first.number :]:
                 if 0 < done == stage.start:
                     built = build(stage, mesh)
@@ -90,9 +96,10 @@ def train(
                 lap = Lap(done, settings.batch_size)
 
                 feed = Feed(built, done, data, rejected)
-                for batch in feed:
+                for batch in stalls.watched(feed):
                     with jax.transfer_guard("disallow"):
                         state, metrics = built.train_step(state, batch)
+                    stalls.stepped(metrics["loss"])
                     keep_choices()
                     done += 1
                     live.step(done)
@@ -105,7 +112,14 @@ def train(
                         counts = rejected.check(examples(stages, done), settings.faults.share)
                     if writing:
                         row = {f"train/{k}": float(v) for k, v in jax.device_get(metrics).items()}
-                        row["train/examples_per_s"] = lap.examples_per_s(done)
+                        rate = row["train/examples_per_s"] = lap.examples_per_s(done)
+                        share = stalls.seconds() / lap.seconds()
+                        wait_P, rate_P = gathered(share, rate / jax.process_count()).T
+                        row |= {f"train/{k}": v for k, v in by_process(wait_P, rate_P).items()}
+                        late, line = straggler(wait_P)
+                        if late not in told:
+                            told.add(late)
+                            console.print(line)
                         row |= {f"train/{k}": v for k, v in feed.row().items()}
                         row |= {f"train/rejected/{kind}": n for kind, n in counts.items()}
                         if evaluating:
@@ -125,10 +139,14 @@ def train(
                     stopping = interrupted()
                     if jax.process_count() > 1:  # all of them at the same step
                         stopping = writing and any_says(stopping)
-                    if last or stopping or due(done, settings.checkpoint.every):
+                    better = evaluating and agreed(checkpoints.is_best(row))
+                    if last or stopping or better or due(done, settings.checkpoint.every):
                         data = {"step": done, "stage": stage.number, "seed": settings.seed}
                         data |= {"rejected": rejected.counts(), **feed.remembered()}
-                        checkpoints.save(done, state, data, lap.add_to(clock, done))
+                        found = row if evaluating else None
+                        checkpoints.save(done, state, data, lap.add_to(clock, done), found)
+                    if evaluating:
+                        checkpoints.check_best(row)
                     if stopping and not last:
                         checkpoints.close()
                         if log is not None:
@@ -173,18 +191,21 @@ class Lap:
     def __init__(self, step: int, batch_size: int):
         self._step, self._batch_size, self._began = step, batch_size, time.perf_counter()
 
+    def seconds(self) -> float:
+        return time.perf_counter() - self._began
+
     def examples_per_s(self, step: int) -> float:
-        return self._batch_size * (step - self._step) / (time.perf_counter() - self._began)
+        return self._batch_size * (step - self._step) / self.seconds()
 
     def add_to(self, clock: dict[str, Any], step: int) -> dict[str, Any]:
         """The run's clock (seconds at work, examples seen) moved on by this lap."""
         return {
-            "seconds": clock["seconds"] + time.perf_counter() - self._began,
+            "seconds": clock["seconds"] + self.seconds(),
             "examples": clock["examples"] + self._batch_size * (step - self._step),
         }
 
 
-@contextmanager
+@contextlib.contextmanager
 def interrupts(console: Console) -> Iterator[Callable[[], bool]]:
     """Whether Ctrl-C was pressed; the first time is only noted, the second stops at once."""
     pressed = False

@@ -31,9 +31,10 @@ def check(workdir: Path, experiment: str, config: dict[str, Any]) -> None:
 
 def _lasting(config: dict[str, Any]) -> dict[str, Any]:
     """A config without what a resume may change, since no number depends on it: how many threads
-    and processes load data, and how many bad records are put up with.
+    and processes load data, how many bad records are put up with, what is saved and who is told.
     """
-    kept = {key: value for key, value in config.items() if key not in ("threads", "workers")}
+    free = ("threads", "workers", "checkpoint", "wandb")
+    kept = {key: value for key, value in config.items() if key not in free}
     if isinstance(faults := config.get("faults"), dict):
         kept["faults"] = {key: value for key, value in faults.items() if key != "share"}
     if not kept.get("faults", True):
@@ -58,9 +59,15 @@ def writable(folder: Path, option: str) -> None:
 
 def newest_step(workdir: Path) -> int:
     """Step of the newest complete checkpoint; 0 for none."""
+    return max(saved_steps(workdir), default=0)
+
+
+def saved_steps(workdir: Path) -> list[int]:
+    """Steps of the complete checkpoints, in order."""
     folder = workdir / "checkpoints"
-    steps = [int(f.name) for f in folder.iterdir() if f.name.isdigit()] if folder.is_dir() else []
-    return max(steps, default=0)
+    if not folder.is_dir():
+        return []
+    return sorted(int(file.name) for file in folder.iterdir() if file.name.isdigit())
 
 
 def create(workdir: Path, experiment: str, config: dict[str, Any]) -> None:

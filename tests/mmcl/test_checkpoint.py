@@ -132,6 +132,49 @@ def test_the_newest_are_kept(tmp_path: Path, keep: int) -> None:
     assert left == [1, 2, 3, 4][-keep:]
 
 
+def steps_left(folder: Path) -> list[int]:
+    return sorted(int(one.name) for one in (folder / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize("sign", ["", "-"])
+def test_every_so_many_and_the_best_are_kept_beside_the_newest(tmp_path: Path, sign: str) -> None:
+    """Values by step; a checkpoint without an evaluation, or of NaN, is never the best. In between
+    the run is stopped and goes on.
+    """
+    flip = -1.0 if sign else 1.0
+    values = {1: 0.1, 2: 0.7, 3: None, 4: float("nan"), 5: 0.3, 6: 0.7, 7: 0.2, 8: None}
+    kept = {1: [1], 2: [1, 2][-1:], 3: [2, 3], 4: [2, 4], 5: [2, 4, 5], 6: [4, 6], 7: [4, 6, 7],
+            8: [4, 6, 8]}  # fmt: skip
+    better = [step for step in values if step in (1, 2)]
+    found = []
+    for step, value in values.items():
+        checkpoints = Checkpoints(tmp_path, keep=1, keep_every=4, best=f"{sign}eval/a/x")
+        metrics = None if value is None else {"eval/a/x": flip * value, "hardware": "cpu"}
+        if metrics and checkpoints.is_best(metrics):
+            found.append(step)
+        checkpoints.save(step, make_state(1), {}, {}, metrics)
+        assert not metrics or not checkpoints.is_best(metrics)  # before it is on disk
+        checkpoints.close()
+        assert steps_left(tmp_path) == kept[step], step
+    assert found == better
+    checkpoints = Checkpoints(tmp_path, best=f"{sign}eval/a/x")
+    assert checkpoints.best_step() == 6  # of equals the newest
+    checkpoints.close()
+
+
+def test_a_best_that_nobody_measured_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no config\.checkpoint\.best"):
+        Checkpoints(tmp_path).best_step()
+    checkpoints = Checkpoints(tmp_path, best="-eval/a/median_rnk")
+    checkpoints.save(1, make_state(1), {}, {})
+    with pytest.raises(InputError, match="'eval/a/median_rnk' yet"):
+        checkpoints.best_step()
+    with pytest.raises(InputError, match="Did you mean 'eval/a/median_rank'") as raised:
+        checkpoints.check_best({"step": 1, "eval/a/median_rank": 2.0})
+    assert "\n" not in str(raised.value)
+    assert newest_step(tmp_path) == 1
+
+
 def test_what_a_kill_left_half_written_is_no_checkpoint(copied: Path) -> None:
     folder = copied / "checkpoints"
     shutil.copytree(folder / "4", folder / "6.orbax-checkpoint-tmp")

@@ -23,7 +23,7 @@ from mmcl.search import search
 from mmcl.train import train
 
 QUIET = Console(quiet=True)
-CLOCKS = ("time", "train/examples_per_s")
+CLOCKS = ("time", "train/examples_per_s", "train/data_wait")
 
 OWN = '''
 import numpy as np

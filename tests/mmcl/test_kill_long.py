@@ -14,7 +14,7 @@ import pytest
 
 from mmcl import metrics_log
 
-CLOCKS = ("time", "train/examples_per_s")
+CLOCKS = ("time", "train/examples_per_s", "train/data_wait")
 
 
 def command(experiment: Path, folder: Path) -> list[str]:

@@ -14,16 +14,18 @@ from jax.sharding import Mesh
 from rich.console import Console
 
 from data_pipelines.errors import InputError
-from mmcl import experiment, metrics_log
+from mmcl import experiment, metrics_log, workdir
 from mmcl.built_stage import build
+from mmcl.evals.embedded import Embedded
 from mmcl.feed import Feed
 from mmcl.live import LiveLine
 from mmcl.load import load
 from mmcl.mesh import Axes, data_mesh, make_mesh
+from mmcl.model import Model
 from mmcl.train import Interrupted, train
 
 QUIET = Console(quiet=True)
-CLOCKS = ("time", "train/examples_per_s")  # what differs from run to run
+CLOCKS = ("time", "train/examples_per_s", "train/data_wait")  # what differs from run to run
 
 
 def run(config: dict[str, Any], folder: Path, mesh: Mesh) -> list[dict[str, Any]]:
@@ -66,7 +68,7 @@ def test_a_run_leaves_what_it_should(straight: Path, tiny_config: dict[str, Any]
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
     assert [line.get("final", False) for line in lines] == [False] * 5 + [True]
     for key in ("time", "train/loss", "train/lr", "train/logit_scale", "train/examples_per_s",
-                "train/grad_norm/image", "train/grad_norm/text"):  # fmt: skip
+                "train/data_wait", "train/grad_norm/image", "train/grad_norm/text"):  # fmt: skip
         assert all(np.isfinite(line[key]) for line in lines), key
     evaluated = [line["step"] for line in lines if any(key.startswith("eval/") for key in line)]
     assert evaluated == [3, 6]
@@ -138,6 +140,56 @@ def test_ctrl_c_saves_at_once_and_the_run_goes_on(
         run(tiny_config, folder, one_device)
     assert (folder / "checkpoints" / "3").is_dir()
     monkeypatch.setattr(LiveLine, "step", step)
+    assert run(tiny_config, folder, one_device) == rows(straight)
+
+
+def test_the_best_checkpoint_survives_later_ones_and_a_resume(
+    tmp_path: Path, tiny_config: dict[str, Any], one_device: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Evaluated at every step but saved at every fourth only; the metric is made up."""
+    metric = "eval/unseen_artist/text_to_image/recall@10"
+    values = iter([0.2, 0.6, 0.5, 0.1, 0.3, 0.4])
+
+    def evaluate(self: Model, embedded: Embedded) -> dict[str, float]:
+        return {metric: next(values)}
+
+    step = LiveLine.step
+
+    def press(self: LiveLine, at: int) -> None:
+        step(self, at)
+        if at == 4:
+            signal.raise_signal(signal.SIGINT)
+
+    tiny_config["eval"]["every"] = 1
+    tiny_config["checkpoint"] = {"every": 4, "keep": 1, "best": metric}
+    folder = tmp_path / "run"
+    monkeypatch.setattr(Model, "evaluate", evaluate)
+    monkeypatch.setattr(LiveLine, "step", press)
+    with pytest.raises(Interrupted):
+        run(tiny_config, folder, one_device)
+    monkeypatch.setattr(LiveLine, "step", step)
+    assert workdir.saved_steps(folder) == [2, 4]
+    assert [row[metric] for row in run(tiny_config, folder, one_device)][4:] == [0.3, 0.4]
+    assert workdir.saved_steps(folder) == [2, 6]
+    assert load(folder, one_device).step == 6
+    assert load(folder, one_device, "best").step == load(folder, one_device, 2).step == 2
+    with pytest.raises(InputError, match=r"no checkpoint of step 4; it has \[2, 6\]"):
+        load(folder, one_device, 4)
+
+
+def test_a_best_metric_that_nothing_writes_stops_the_run_where_it_can_go_on(
+    straight: Path, tmp_path: Path, tiny_config: dict[str, Any], one_device: Mesh
+) -> None:
+    folder = tmp_path / "run"
+    for wrong, said in (
+        ("eval/unseen/text_to_image/recall@10", "metric of one of eval/unseen_artist/"),
+        ("eval/unseen_artist/text_to_image/recal@10", "Did you mean '.*/recall@10'"),
+    ):
+        tiny_config["checkpoint"]["best"] = wrong
+        with pytest.raises(InputError, match=said):
+            run(tiny_config, folder, one_device)
+    assert workdir.saved_steps(folder) == [2, 3]
+    tiny_config["checkpoint"]["best"] = "-eval/unseen_artist/text_to_image/median_rank"
     assert run(tiny_config, folder, one_device) == rows(straight)
 
 

@@ -107,5 +107,6 @@ def test_what_loads_the_data_may_change(tmp_path: Path) -> None:
     workdir.create(tmp_path, "exp.py", CONFIG | {"threads": 2, "stages": [{"workers": 1}]})
     new = CONFIG | {"workers": 3, "faults": {"share": 0.5}, "stages": [{"threads": 1}]}
     workdir.check(tmp_path, "exp.py", new)
+    workdir.check(tmp_path, "exp.py", new | {"checkpoint": {"best": "eval/val/x"}, "wandb": None})
     message = said(workdir.check, tmp_path, "exp.py", new | {"faults": {"record_bytes": 9}})
     assert "config.faults: not there, now {'record_bytes': 9}" in message
