@@ -15,7 +15,13 @@ from data_pipelines.fits import described, fits, short
 from data_pipelines.names import nearest
 from data_pipelines.own_code import own_code
 
-LEFT_OUT = ("checkpoint", "eval", "faults", "mesh")  # sections that an experiment need not have
+LEFT_OUT = (
+    "checkpoint",
+    "eval",
+    "faults",
+    "mesh",
+    "wandb",
+)  # sections that an experiment need not have
 
 
 def experiment_file(path: str) -> Path:

@@ -17,6 +17,7 @@ from mmcl.mesh import Axes
 from mmcl.mixing.moment import Mixing
 from mmcl.models.towers import Towers
 from mmcl.objectives.term import Objective
+from mmcl.wandb_log import Wandb
 
 Section = dict[str, Any]
 
@@ -96,6 +97,7 @@ class Settings:
         sharding: rules of `mmcl.sharding`, before its own: [regex, [axis or None, ...]] each.
         mixing: section naming a module of `mmcl.mixing` that changes the weights of a mixture on
             the way, and `every`, the steps between; None: they stay.
+        wandb: the run at Weights & Biases that is told every row; None: none is.
         next_steps: what the report suggests to do next: [title, command, why] each.
     """
 
@@ -120,6 +122,7 @@ class Settings:
     mesh: Axes = Axes()
     sharding: list[Any] = dataclasses.field(default_factory=list)
     mixing: Section | None = None
+    wandb: Wandb | None = None
     next_steps: list[tuple[str, str, str]] = dataclasses.field(default_factory=list)
 
 
@@ -201,7 +204,8 @@ def _merge(old: Any, new: Any) -> Any:
 def settings(config: dict[str, Any]) -> Settings:
     """The checked top level of a config; everything that can be checked without data is."""
     parts = {"eval": Evaluation, "checkpoint": Saving, "faults": Faults, "mesh": Axes}
-    for key, part in parts.items():
+    told = {} if config.get("wandb") is None else {"wandb": Wandb}
+    for key, part in {**parts, **told}.items():
         section, where = config.get(key, {}), f"config.{key}"
         fits.check(section, Section, where)
         config = {**config, key: names.call(part, section, where)}

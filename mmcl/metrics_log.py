@@ -3,10 +3,13 @@
 import json
 import logging
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tensorboardX import SummaryWriter
+
+from mmcl.wandb_log import WandbLog
 
 logging.getLogger("tensorboardX").setLevel(logging.ERROR)  # it speaks of every NaN
 
@@ -19,9 +22,13 @@ class MetricsLog:
     After a kill the file may be ahead of the restored checkpoint: it is cut back to `step`, so that
     each step occurs once. JSON has no NaN and no infinity: those are the strings "NaN", "Infinity"
     and "-Infinity", which `read` turns back into numbers.
+
+    Args:
+        also: others who are told every row, and closed with this.
     """
 
-    def __init__(self, workdir: Path, step: int):
+    def __init__(self, workdir: Path, step: int, also: Sequence[WandbLog] = ()):
+        self._also = also
         self._path = workdir / "metrics.jsonl"
         kept = [row for row in read(workdir) if row["step"] <= step]
         temporary = self._path.with_suffix(".tmp")
@@ -42,10 +49,14 @@ class MetricsLog:
         for name, value in row.items():
             if name != "step" and isinstance(value, int | float) and not isinstance(value, bool):
                 self._events.add_scalar(name, value, row["step"])
+        for one in self._also:
+            one.write(row)
 
     def close(self) -> None:
         self._file.close()
         self._events.close()
+        for one in self._also:
+            one.close()
 
 
 def read(workdir: Path) -> list[dict[str, Any]]:

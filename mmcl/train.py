@@ -25,6 +25,7 @@ from mmcl.metrics_log import MetricsLog
 from mmcl.processes import agreed, any_says, first_does, is_first
 from mmcl.rejected_log import RejectedLog
 from mmcl.stalls import Stalls, by_process, gathered, straggler
+from mmcl.wandb_log import WandbLog, check_installed
 
 
 class Interrupted(Exception):
@@ -59,6 +60,8 @@ def train(
     """
     stages = experiment.stages(config)
     total = stages[-1].stop
+    wandb = stages[0].settings.wandb
+    first_does(lambda: check_installed(wandb))
     first_does(lambda: workdir.check(folder, name, config))
     with jax.set_mesh(mesh):
         done = agreed(workdir.newest_step(folder))
@@ -76,7 +79,10 @@ def train(
             state, data, clock = checkpoints.restore(state, done)
             done = data["step"]
             console.print(f"Going on from step {done} of {total}.")
-        log = MetricsLog(folder, done) if is_first() else None
+        told: list[WandbLog] = []
+        if wandb is not None:
+            first_does(lambda: told.append(WandbLog(folder, wandb, config)))
+        log = MetricsLog(folder, done, told) if is_first() else None
         source = first.settings.source["name"]
         rejected = RejectedLog(folder, done, data.get("rejected", {}), source)
         splits: list[Embedded] = []
@@ -87,7 +93,7 @@ def train(
             kept_choices(folder, device_kind(mesh), engine) as keep_choices,
             contextlib.closing(Stalls()) as stalls,
         ):
-            told: set[int | None] = {None}  # of which process was told that it is late
+            known_late: set[int | None] = {None}
             for stage in stages[first.number :]:
                 if 0 < done == stage.start:
                     built = build(stage, mesh)
@@ -117,8 +123,8 @@ def train(
                         wait_P, rate_P = gathered(share, rate / jax.process_count()).T
                         row |= {f"train/{k}": v for k, v in by_process(wait_P, rate_P).items()}
                         late, line = straggler(wait_P)
-                        if late not in told:
-                            told.add(late)
+                        if late not in known_late:
+                            known_late.add(late)
                             console.print(line)
                         row |= {f"train/{k}": v for k, v in feed.row().items()}
                         row |= {f"train/rejected/{kind}": n for kind, n in counts.items()}
