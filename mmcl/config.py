@@ -15,13 +15,8 @@ from data_pipelines.fits import described, fits, short
 from data_pipelines.names import nearest
 from data_pipelines.own_code import own_code
 
-LEFT_OUT = (
-    "checkpoint",
-    "eval",
-    "faults",
-    "mesh",
-    "wandb",
-)  # sections that an experiment need not have
+# sections that an experiment need not have
+LEFT_OUT = ("checkpoint", "eval", "faults", "mesh", "wandb")
 
 
 def experiment_file(path: str) -> Path:

@@ -70,8 +70,8 @@ class WandbLog:
         except wandb.errors.Error as error:
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise InputError(
-                f"config.wandb: {first.rstrip('.')}. `wandb login` logs in; WANDB_MODE=offline keeps "
-                "the run here."
+                f"config.wandb: {first.rstrip('.')}. `wandb login` logs in; WANDB_MODE=offline "
+                "keeps the run here."
             ) from error
         self._remember()
 

@@ -1,4 +1,4 @@
-"""A run at W&B: told every row once, by however many tries. Where wandb lacks, it is stood in for."""
+"""A run at W&B: told every row once, by however many tries. A stand-in notes what it gets."""
 
 import dataclasses
 import json
@@ -84,9 +84,7 @@ def test_what_wandb_refuses_is_one_line(
         raise OSError("No API key configured.\nUse `wandb login`.")
 
     monkeypatch.setattr(fake, "init", refuse)
-    with pytest.raises(
-        InputError, match=r"config\.wandb: No API key configured\. `wandb"
-    ) as raised:
+    with pytest.raises(InputError, match=r"wandb: No API key configured\. `wandb") as raised:
         WandbLog(tmp_path, OPTIONS, {})
     assert "\n" not in str(raised.value)
 
