@@ -1,4 +1,4 @@
-"""The command line: `mmcl train | eval | search | inspect | plan | data | bench`."""
+"""The command line: `mmcl train | eval | search | sweep | inspect | plan | data | bench`."""
 
 import ast
 import json
@@ -30,6 +30,7 @@ from mmcl.command import (
 from mmcl.data_commands import data
 from mmcl.inspect_command import inspect
 from mmcl.plan_command import plan
+from mmcl.sweep_command import sweep
 
 
 class Trained(click.Command):
@@ -286,6 +287,7 @@ def search(
         click.echo(f"Contact sheet: {out}")
 
 
+cli.add_command(sweep)
 cli.add_command(inspect)
 cli.add_command(plan)
 cli.add_command(data)
