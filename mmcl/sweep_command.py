@@ -42,7 +42,7 @@ _TRAIN = "from mmcl.cli import main; main()"
     "overs",
     multiple=True,
     required=True,
-    metavar="config.KEY=A,B,...",
+    metavar="config.KEY=A,B",
     help="Values of a key; may be repeated for others.",
 )
 @click.option(

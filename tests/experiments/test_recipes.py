@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mmcl import config as configs
@@ -23,6 +24,10 @@ def test_runlocal(file: Path, tmp_path: Path) -> None:
     folder = tmp_path / "runs" / f"{file.stem}-runlocal"
     last = metrics_log.read(folder)[-1]
     assert last["final"] is True
+    towers = [f"train/grad_norm/{name}" for name in configs.read(folder)["config"]["towers"]]
+    for key in (*towers, "train/logit_scale", "train/data_wait"):
+        assert np.isfinite(last[key]), key
+    assert 0 <= last["train/data_wait"] <= 1
     assert any(key.startswith("eval/") for key in last)
     assert (folder / "report.html").stat().st_size < 3_000_000
 

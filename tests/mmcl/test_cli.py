@@ -321,6 +321,7 @@ def test_a_run_begins_with_measured_choices_and_keeps_them(
         ["train", "-h"],
         ["eval", "-h"],
         ["search", "-h"],
+        ["sweep", "-h"],
         ["data"],
         ["data", "get", "-h"],
         ["bench"],
@@ -339,10 +340,13 @@ def test_help_fits_80_columns(words: list[str]) -> None:
 
 def test_help_names_the_commands_in_the_order_of_their_use() -> None:
     text = mmcl_(["--help"]).stdout.partition("Commands:")[2]
-    assert [line.split()[0] for line in text.split("\n") if line] == [
+    assert re.findall(r"^  (\S+)", text, re.MULTILINE) == [
         "train",
         "eval",
         "search",
+        "sweep",
+        "inspect",
+        "plan",
         "data",
         "bench",
     ]

@@ -1,4 +1,4 @@
-"""`mmcl sweep`: what it starts, skips, reports, hands on; a small program stands in for training."""
+"""`mmcl sweep`: what it starts, skips and reports; a small program stands in for training."""
 
 import json
 import os

@@ -40,6 +40,12 @@ def make_objective(request: pytest.FixtureRequest) -> Callable[[int, int], Objec
 
 
 @pytest.fixture
+def all_objectives() -> set[str]:
+    """Names of the modules that are tested here."""
+    return {name.partition(",")[0] for name in OBJECTIVES}
+
+
+@pytest.fixture
 def make_problem() -> Callable[..., Problem]:
     return problem
 

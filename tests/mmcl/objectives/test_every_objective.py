@@ -1,8 +1,12 @@
 """What holds for every objective: what is absent has no say, and nothing at all costs nothing."""
 
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
+
+import mmcl.objectives
 
 B, D = 12, 5
 
@@ -75,6 +79,23 @@ def test_nothing_present_costs_nothing(value_and_gradient, make_problem, without
         batch["present"][m] = np.zeros(B, bool)
     value, _, gradient = run(params, state, embeddings, batch)
     assert value == 0 and not any(x.any() for x in floats(gradient))
+
+
+def test_what_it_multiplies_similarities_by_is_logged(make_objective, make_problem):
+    objective = make_objective(B, D)
+    params, state, embeddings, batch = make_problem(objective, B, D, np.float32, seed=3)
+    for log_scale in (-0.5, 2.0):
+        params["log_scale"] = np.float32(log_scale)
+        metrics = objective(params, state, embeddings, batch, jax.random.key(0)).metrics
+        np.testing.assert_allclose(metrics["logit_scale"], np.exp(log_scale), rtol=1e-6)
+
+
+def test_no_objective_is_forgotten(all_objectives):
+    folder = Path(mmcl.objectives.__file__).parent
+    written = {
+        file.stem for file in folder.glob("*.py") if "\nclass Objective:" in file.read_text()
+    }
+    assert all_objectives == written
 
 
 def test_a_batch_of_one_is_finite(make_objective, make_problem):
