@@ -50,7 +50,7 @@ def by_hand(made: experiment.Stage) -> float:
     return total
 
 
-@pytest.mark.parametrize(("width", "depth"), [(16, 1), (64, 2), (96, 2)])
+@pytest.mark.parametrize(("width", "depth"), [(16, 1), (64, 2), (96, 1)])
 def test_operations_and_bytes_as_counted_by_hand(tiny_config, here, width, depth):
     made = stage(tiny_config, width, depth)
     found = plan(made, here)
@@ -69,11 +69,13 @@ def test_operations_and_bytes_as_counted_by_hand(tiny_config, here, width, depth
 
 
 def test_parameters_that_are_shared_out_take_less(tiny_config, here):
-    tiny_config["mesh"] = {"data": 1, "fsdp": -1}
-    found = plan(stage(tiny_config, 64, 2), here)
+    made = stage(tiny_config | {"mesh": {"data": 1, "fsdp": -1}}, 32, 1)
+    found = plan(made, here)
     assert found.mesh == {"data": 1, "fsdp": 8}
-    del tiny_config["mesh"]
-    assert found.params_bytes < plan(stage(tiny_config, 64, 2), here).params_bytes / 4
+    placed = build(made, make_mesh(made.settings.mesh)).placed.params
+    listed = jax.tree.leaves(placed, is_leaf=lambda one: isinstance(one, Placed))
+    assert found.params_bytes == sum(one.device_nbytes for one in listed)
+    assert found.params_bytes < sum(one.nbytes for one in listed) / 4
     assert found.collective_bytes["all-gather"] > 0
 
 
@@ -121,7 +123,7 @@ def test_the_mesh_that_shares_out_least(tiny_config, here, monkeypatch, needs, f
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("v5x:4x4", "there is no 'v5x:4x4'. Did you mean 'v5e'"),
+        ("v5x:4x4", "there is no 'v5x:4x4'. Did you mean 'v5"),
         ("v5e", "'v5e' should be like v5e:4x4"),
         ("v5e:4x4x4", "'v5e:4x4x4' should be like v5e:4x4"),
         ("v5p:4x4", "'v5p:4x4' should be like v5p:4x4x4"),
@@ -131,10 +133,3 @@ def test_the_mesh_that_shares_out_least(tiny_config, here, monkeypatch, needs, f
 def test_a_topology_that_there_is_not(name, said):
     with pytest.raises(InputError, match=f"--topology: {said}"):
         topology(name)
-
-
-def test_sizes_are_of_one_device(tiny_config, here):
-    made = stage(tiny_config | {"mesh": {"data": 1, "fsdp": -1}}, 64, 2)
-    placed = build(made, make_mesh(made.settings.mesh)).placed
-    listed = jax.tree.leaves(placed.params, is_leaf=lambda one: isinstance(one, Placed))
-    assert plan(made, here).params_bytes == sum(one.device_nbytes for one in listed)

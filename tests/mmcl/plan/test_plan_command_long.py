@@ -47,7 +47,7 @@ def config(tiny_config: dict[str, Any]) -> dict[str, Any]:
     }
     tiny_config["transforms"] = {
         "image": [{"name": "image.resize", "size": 16}],
-        "text": [{"name": "tokens.utf8", "length": 16}],
+        "text": [{"name": "tokens.utf8", "vocab_size": 4096, "length": 16}],
     }
     tiny_config["objective"] = {"name": "infonce"}
     tiny_config["eval"] = {"splits": []}
