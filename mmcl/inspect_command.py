@@ -51,7 +51,7 @@ def inspect(
 
     \b
       mmcl inspect experiments/quickstart.py
-      mmcl inspect experiments/quickstart.py --devices 256 --config.mesh.fsdp=16
+      mmcl inspect experiments/quickstart.py --devices 32 --config.mesh.fsdp=8
 
     Nothing is computed. For what a source holds, see `mmcl data inspect`.
     """

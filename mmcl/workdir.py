@@ -1,6 +1,7 @@
 """The folder of a run: whose it is, and that it can be written."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,12 @@ def check(workdir: Path, experiment: str, config: dict[str, Any]) -> None:
 
 
 def _lasting(config: dict[str, Any]) -> dict[str, Any]:
-    """A config without what a resume may change, since no number depends on it: how many threads
-    and processes load data, how many bad records are put up with, what is saved and who is told.
+    """A config without what a resume may change: how many threads and processes load data, how many
+    bad records are put up with, what is saved and who is told, on which no number depends; and
+    where arrays lie, on which numbers depend only as far as they are added up in another order.
     """
-    free = ("threads", "workers", "checkpoint", "wandb")
-    kept = {key: value for key, value in config.items() if key not in free}
+    changeable = ("threads", "workers", "checkpoint", "wandb", "mesh", "sharding")
+    kept = {key: value for key, value in config.items() if key not in changeable}
     if isinstance(faults := config.get("faults"), dict):
         kept["faults"] = {key: value for key, value in faults.items() if key != "share"}
     if not kept.get("faults", True):
@@ -50,6 +52,11 @@ def writable(folder: Path, option: str) -> None:
     Raises:
         InputError: it cannot; the message names the option that gives another.
     """
+    if re.match(r"[a-z0-9]+:/", str(folder)):
+        raise InputError(
+            f"{folder} is no folder of this machine; mount the bucket, and give the path with "
+            f"{option}."
+        )
     there = next(p for p in (folder.absolute(), *folder.absolute().parents) if os.path.exists(p))
     if not there.is_dir():
         raise InputError(f"{there} is a file, not a folder; give another place with {option}.")

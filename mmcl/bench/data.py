@@ -15,8 +15,8 @@ from mmcl.bench.pictures import FORMATS, Picture, Section
 from mmcl.bench.row import Failed
 from mmcl.bench.side import Setup, Side, Speed, Task
 
-OURS = (Setup(0, 1), Setup(0, 2), Setup(0, 3))  # that are tried; the quickest is measured
-THEIRS = (Setup(0), Setup(1), Setup(2))
+OURS = (Setup(0, 2), Setup(0, 3), Setup(2, 1))  # that are tried; the quickest is measured
+THEIRS = (Setup(1), Setup(2))
 DECODES = ("full", "best")
 INSTALL = "pip install torch webdataset"
 Say = Callable[[str], None]

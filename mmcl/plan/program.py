@@ -204,7 +204,7 @@ def _groups(rest: str) -> list[list[int]]:
     """Which devices take part together."""
     if pairs := re.search(r"source_target_pairs=\{(.*?)\}\}", rest):
         return [[int(a), int(b)] for a, b in re.findall(r"(\d+),(\d+)", pairs[1])]
-    if iota := re.search(rf"replica_groups=\[([\d,]+)\]{_IOTA}", rest):
+    if iota := re.search(rf"replica_groups=\[([\d,]+)\]<={_IOTA}", rest):
         count = int(iota[1].split(",")[0])
         return _lists(_iota(iota[2], iota[3]).reshape(count, -1))
     if named := _NAMED.search(rest):
@@ -215,15 +215,15 @@ def _groups(rest: str) -> list[list[int]]:
     return []
 
 
-_IOTA = r"<=\[([\d,]+)\](?:T\(([\d,]+)\))?"
+_IOTA = r"\[([\d,]+)\](?:T\(([\d,]+)\))?"
 _NAMED = re.compile(
-    r"replica_groups=mesh\[(?P<mesh>[^\]]*)\](?:,? ?device_ids=\((?P<order>[^)]*\)?)\))? ?"
+    r"replica_groups=mesh\[(?P<mesh>[^\]]*)\](?:, device_ids=\((?P<order>.*?)\)(?= ?\{))? ?"
     r"\{(?P<axes>[^}]*)\}"
 )
 
 
 def _iota(dims: str, turned: str | None) -> np.ndarray:
-    """All numbers from 0 on, in the shape and order of axes that `<=[dims]T(turned)` means."""
+    """All numbers from 0 on, in the shape and order of axes that `[dims]T(turned)` means."""
     ids = np.arange(math.prod(_ints(dims))).reshape(_ints(dims))
     return ids.transpose(_ints(turned)) if turned else ids
 
@@ -235,7 +235,7 @@ def _along(mesh: str, axes: str, order: str | None) -> np.ndarray:
     sizes = {name: int(size) for name, size in re.findall(r"'(\w+)'=(\d+)", mesh)}
     total = math.prod(sizes.values())
     ids = np.arange(total)
-    if order and (iota := re.search(_IOTA, order)):
+    if order and (iota := re.fullmatch(_IOTA, order)):
         ids = _iota(iota[1], iota[2]).ravel()
     elif order:
         ids = np.array(_ints(order))

@@ -103,10 +103,26 @@ def test_the_newest_step_counts_complete_checkpoints_only(tmp_path: Path) -> Non
 
 
 def test_what_loads_the_data_may_change(tmp_path: Path) -> None:
-    """No number depends on threads, workers and how many bad records are put up with."""
+    """No number depends on threads, workers and how many bad records are put up with; on the mesh
+    only by the order of sums.
+    """
     workdir.create(tmp_path, "exp.py", CONFIG | {"threads": 2, "stages": [{"workers": 1}]})
-    new = CONFIG | {"workers": 3, "faults": {"share": 0.5}, "stages": [{"threads": 1}]}
+    new = CONFIG | {
+        "workers": 3,
+        "mesh": {"fsdp": 2},
+        "sharding": [],
+        "faults": {"share": 0.5},
+        "stages": [{"threads": 1}],
+    }
     workdir.check(tmp_path, "exp.py", new)
     workdir.check(tmp_path, "exp.py", new | {"checkpoint": {"best": "eval/val/x"}, "wandb": None})
     message = said(workdir.check, tmp_path, "exp.py", new | {"faults": {"record_bytes": 9}})
     assert "config.faults: not there, now {'record_bytes': 9}" in message
+
+
+@pytest.mark.parametrize("folder", ["gs://bucket/run", "gs:/bucket/run", "s3://bucket/run"])
+def test_a_url_is_no_folder(folder: str) -> None:
+    message = said(workdir.check, Path(folder), "exp.py", CONFIG)
+    assert message.endswith(
+        "is no folder of this machine; mount the bucket, and give the path with --workdir."
+    )

@@ -113,6 +113,11 @@ def test_who_takes_part():
         ("replica_groups=mesh['a'=2,'b'=2] {'a'}, use", [[0, 2], [1, 3]]),
         ("replica_groups=mesh['a'=2,'b'=2] {'a','b'}, use", [[0, 1, 2, 3]]),
         ("replica_groups=mesh['a'=8] {'a':(2)2}, use", [[0, 2], [1, 3], [4, 6], [5, 7]]),
+        (
+            "replica_groups=mesh['a'=2,'b'=2], device_ids=([2,2]T(1,0)) {'b'}, use",
+            [[0, 2], [1, 3]],
+        ),
+        ("replica_groups=mesh['a'=2,'b'=2], device_ids=(3,2,1,0) {'b'}", [[3, 2], [1, 0]]),
         ("channel_id=1", []),
     ],
 )
