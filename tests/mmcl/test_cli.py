@@ -343,6 +343,8 @@ def test_help_names_the_commands_in_the_order_of_their_use() -> None:
         "train",
         "eval",
         "search",
+        "inspect",
+        "plan",
         "data",
         "bench",
     ]

@@ -105,8 +105,7 @@ def gradient(tiny: Path, folder: Path) -> list[np.ndarray]:
         (1, {}),
         (2, {}),
         (2, {"data": 2, "fsdp": 4}),
-        (2, {"data": 1, "fsdp": 4, "tensor": 2}),
-        (2, {"slice": 2, "fsdp": 2, "data": 2}),
+        (2, {"slice": 2, "data": 1, "fsdp": 2, "tensor": 2}),
     ],
     ids=lambda value: "-".join(map(str, value.items())) if isinstance(value, dict) else str(value),
 )
@@ -173,7 +172,7 @@ def test_where_one_dies_the_other_ends(home, tiny, dies):
         assert all(process.poll() is None for process in processes)
         time.sleep(0.1)
     processes[dies].send_signal(signal.SIGKILL)
-    assert processes[1 - dies].wait(150) != 0
+    assert processes[1 - dies].wait(300) != 0
 
 
 def test_where_one_does_not_come_the_other_says_so(home, tiny):
