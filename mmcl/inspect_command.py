@@ -24,7 +24,7 @@ UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 @click.command(
     context_settings={"ignore_unknown_options": True},
-    short_help="An experiment before it runs: config, parameters, where they lie, a batch.",
+    short_help="An experiment before it runs: config, parameters, a batch.",
 )
 @click.argument(
     "words",

@@ -32,7 +32,7 @@ MEMORY = {
 
 @click.command(
     context_settings={"ignore_unknown_options": True},
-    short_help="What a training needs on devices that are not here, and what it costs.",
+    short_help="What a training needs of devices that are not here.",
 )
 @click.argument(
     "words",

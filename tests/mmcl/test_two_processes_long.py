@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,19 @@ pytestmark = pytest.mark.long
 
 STEPS = 20
 RUN = "import mmcl.cli; mmcl.cli.main()"
+
+
+RUNNING: list[subprocess.Popen[bytes]] = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_runs_on() -> Iterator[None]:
+    """Whatever a test came to."""
+    yield
+    for process in RUNNING:
+        process.kill()
+        process.wait()
+    RUNNING.clear()
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +68,9 @@ def started(words: list[str], devices: int, log: Path) -> subprocess.Popen[bytes
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     with log.open("wb") as file:
         command = [sys.executable, "-c", RUN, *words]
-        return subprocess.Popen(command, env=environment, stdout=file, stderr=file)
+        process = subprocess.Popen(command, env=environment, stdout=file, stderr=file)
+    RUNNING.append(process)
+    return process
 
 
 def two(words: list[str], folder: Path) -> list[subprocess.Popen[bytes]]:
@@ -69,11 +85,7 @@ def two(words: list[str], folder: Path) -> list[subprocess.Popen[bytes]]:
 
 
 def ended(processes: list[subprocess.Popen[bytes]], folder: Path) -> None:
-    try:
-        codes = [process.wait(400) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
+    codes = [process.wait(400) for process in processes]
     logs = [file.read_text() for file in sorted(folder.parent.glob(f"{folder.name}.*log"))]
     assert codes == [0] * len(processes), logs
 
@@ -105,8 +117,7 @@ def gradient(tiny: Path, folder: Path) -> list[np.ndarray]:
         (1, {}),
         (2, {}),
         (2, {"data": 2, "fsdp": 4}),
-        (2, {"data": 1, "fsdp": 4, "tensor": 2}),
-        (2, {"slice": 2, "fsdp": 2, "data": 2}),
+        (2, {"slice": 2, "data": 1, "fsdp": 2, "tensor": 2}),
     ],
     ids=lambda value: "-".join(map(str, value.items())) if isinstance(value, dict) else str(value),
 )
@@ -173,7 +184,7 @@ def test_where_one_dies_the_other_ends(home, tiny, dies):
         assert all(process.poll() is None for process in processes)
         time.sleep(0.1)
     processes[dies].send_signal(signal.SIGKILL)
-    assert processes[1 - dies].wait(150) != 0
+    assert processes[1 - dies].wait(300) != 0
 
 
 def test_where_one_does_not_come_the_other_says_so(home, tiny):
