@@ -72,6 +72,7 @@ def start(given: Given, wait_s: float, env: Mapping[str, str] = os.environ) -> N
     )
     ending.daemon = True
     ending.start()
+    jax.config.update("jax_enable_preemption_service", False)  # else SIGTERM ends nothing
     try:
         jax.distributed.initialize(
             given.coordinator,

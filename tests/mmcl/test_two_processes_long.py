@@ -175,15 +175,15 @@ def test_eval_in_two_processes(home, tiny, one_device_run):
     assert "eval/" not in silent
 
 
-@pytest.mark.parametrize("dies", [0, 1])
-def test_where_one_dies_the_other_ends(home, tiny, dies):
+@pytest.mark.parametrize(("dies", "of"), [(0, signal.SIGKILL), (1, signal.SIGTERM)])
+def test_where_one_dies_the_other_ends(home, tiny, dies, of):
     folder = home / f"dies-{dies}"
     words = ["train", str(tiny), "--workdir", str(folder), "--config.steps=100000"]
     processes = two(words, folder)
     while not metrics_log.read(folder):
         assert all(process.poll() is None for process in processes)
         time.sleep(0.1)
-    processes[dies].send_signal(signal.SIGKILL)
+    processes[dies].send_signal(of)
     assert processes[1 - dies].wait(300) != 0
 
 
