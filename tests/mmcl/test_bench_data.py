@@ -187,7 +187,7 @@ def test_the_best_setup_of_each_side_is_measured_in_turns(monkeypatch):
         ("full", 2, 1, 2.0),
         ("best", 2, 1, 2.0),
     ]
-    once = ["webdataset"] * 3 + ["ours"] * 3 + ["ours", "webdataset"] * 2
+    once = ["webdataset"] * 2 + ["ours"] * 3 + ["ours", "webdataset"] * 2
     assert Fake.log == once * 2
 
 

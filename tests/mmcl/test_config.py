@@ -5,6 +5,7 @@ import dataclasses
 import json
 import math
 import sys
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -276,9 +277,9 @@ def test_a_section_that_experiments_leave_out_can_be_set() -> None:
     config = copy.deepcopy(PLAIN)
     configs.override(config, "mesh.fsdp", "4")
     assert config == PLAIN | {"mesh": {"fsdp": 4}}
-    sections = {
-        field.name
-        for field in dataclasses.fields(experiment.Settings)
-        if dataclasses.is_dataclass(field.default)
-    }
+    def is_section(hint: object) -> bool:
+        return any(dataclasses.is_dataclass(kind) for kind in (hint, *typing.get_args(hint)))
+
+    hints = typing.get_type_hints(experiment.Settings)
+    sections = {name for name, hint in hints.items() if is_section(hint)}
     assert set(configs.LEFT_OUT) == sections
