@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from mmcl.mesh import whole
 from mmcl.models.embedding import Embedding
-from mmcl.models.transformer import Encoder, masked_mean, positions
+from mmcl.models.transformer import Encoder, Remat, masked_mean, positions
 
 
 class Tower(nn.Module):
@@ -23,6 +23,8 @@ class Tower(nn.Module):
     depth: int = 12
     heads: int = 6
     mlp_ratio: float = 4.0
+    remat: Remat = "none"
+    scan: bool = False
 
     @nn.compact
     def __call__(self, inputs: Mapping[str, jax.Array], *, train: bool = False) -> Embedding:
@@ -37,6 +39,11 @@ class Tower(nn.Module):
         x_BxLxD = jnp.take(table_VxD, ids_BxL, axis=0) + positions(
             self, ids_BxL.shape[1], self.width
         )
-        x_BxLxD = Encoder(self.depth, self.heads, self.mlp_ratio, name="encoder")(x_BxLxD, mask_BxL)
+        x_BxLxD = self._encoder()(x_BxLxD, mask_BxL)
         tokens_BxLxD = nn.Dense(self.embed_dim, use_bias=False, name="projection")(x_BxLxD)
         return Embedding(masked_mean(tokens_BxLxD, mask_BxL), tokens_BxLxD, mask_BxL)
+
+    def _encoder(self) -> Encoder:
+        return Encoder(
+            self.depth, self.heads, self.mlp_ratio, self.remat, self.scan, name="encoder"
+        )

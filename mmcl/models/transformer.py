@@ -1,6 +1,6 @@
 """The transformer encoder that every token sequence goes through."""
 
-from typing import Any
+from typing import Any, Literal, cast
 
 import flax.linen as nn
 import jax
@@ -8,6 +8,12 @@ import jax.numpy as jnp
 from einops import rearrange
 
 from mmcl.mesh import examples_split
+
+Remat = Literal["none", "dots", "full"]
+POLICIES = {
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
 
 
 class Heads(nn.Module):
@@ -64,18 +70,47 @@ class Encoder(nn.Module):
     """`depth` blocks and a final norm.
 
     Args of the call: x_BxTxD tokens; mask_BxT bool, False where there is only padding.
+
+    Attributes:
+        remat: what the backward pass computes again in place of keeping it: "none"; "dots", all
+            but the products with parameters; "full", everything inside a block.
+        scan: one block is compiled, and run `depth` times. Parameters are called the same, and are
+            stacked in the call, which takes their memory once more; compiling takes less time, and
+            with `remat` the compiler cannot keep more than one block's activations.
     """
 
     depth: int
     heads: int
     mlp_ratio: float = 4.0
+    remat: Remat = "none"
+    scan: bool = False
 
     @nn.compact
     def __call__(self, x_BxTxD: jax.Array, mask_BxT: jax.Array | None = None) -> jax.Array:
         x_BxTxD = examples_split(x_BxTxD)
-        for i in range(self.depth):
-            x_BxTxD = Block(self.heads, self.mlp_ratio, name=f"blocks_{i}")(x_BxTxD, mask_BxT)
+        if self.scan and not self.is_initializing():
+            x_BxTxD = self._scanned(x_BxTxD, mask_BxT)
+        else:
+            block = Block
+            if self.remat != "none":
+                block = nn.remat(Block, policy=POLICIES[self.remat])
+            for i in range(self.depth):
+                x_BxTxD = block(self.heads, self.mlp_ratio, name=f"blocks_{i}")(x_BxTxD, mask_BxT)
         return nn.LayerNorm(name="norm")(x_BxTxD)
+
+    def _scanned(self, x_BxTxD: jax.Array, mask_BxT: jax.Array | None) -> jax.Array:
+        params = self.variables["params"]
+        stacked = jax.tree.map(
+            lambda *layers: jnp.stack(layers), *(params[f"blocks_{i}"] for i in range(self.depth))
+        )
+        block = Block(self.heads, self.mlp_ratio, parent=None)
+
+        def layer(x_BxTxD: jax.Array, params: Any) -> tuple[jax.Array, None]:
+            return cast(jax.Array, block.apply({"params": params}, x_BxTxD, mask_BxT)), None
+
+        if self.remat != "none":
+            layer = jax.checkpoint(layer, policy=POLICIES[self.remat], prevent_cse=False)
+        return jax.lax.scan(layer, x_BxTxD, stacked)[0]
 
 
 def masked_mean(x_BxTxD: jax.Array, mask_BxT: jax.Array | None) -> jax.Array:

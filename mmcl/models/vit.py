@@ -8,7 +8,7 @@ from einops import rearrange
 
 from data_pipelines.errors import InputError
 from mmcl.models.embedding import Embedding
-from mmcl.models.transformer import Encoder, masked_mean, positions
+from mmcl.models.transformer import Encoder, Remat, masked_mean, positions
 
 
 class Tower(nn.Module):
@@ -23,6 +23,8 @@ class Tower(nn.Module):
     depth: int = 12
     heads: int = 6
     mlp_ratio: float = 4.0
+    remat: Remat = "none"
+    scan: bool = False
 
     @nn.compact
     def __call__(self, inputs: Mapping[str, jax.Array], *, train: bool = False) -> Embedding:
@@ -37,6 +39,11 @@ class Tower(nn.Module):
         )
         x_BxTxD = nn.Dense(self.width, name="patches")(x_BxTxP)
         x_BxTxD = x_BxTxD + positions(self, x_BxTxD.shape[1], self.width)
-        x_BxTxD = Encoder(self.depth, self.heads, self.mlp_ratio, name="encoder")(x_BxTxD)
+        x_BxTxD = self._encoder()(x_BxTxD)
         tokens_BxTxD = nn.Dense(self.embed_dim, use_bias=False, name="projection")(x_BxTxD)
         return Embedding(masked_mean(tokens_BxTxD, None), tokens_BxTxD)
+
+    def _encoder(self) -> Encoder:
+        return Encoder(
+            self.depth, self.heads, self.mlp_ratio, self.remat, self.scan, name="encoder"
+        )

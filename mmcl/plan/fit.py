@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from data_pipelines import names
 from data_pipelines.errors import InputError
 from mmcl import experiment
 from mmcl.experiment import Stage
@@ -73,7 +74,7 @@ def mesh_that_fits(config: dict[str, Any], number: int, on: Topology, note: Note
         note(f"{' '.join(words)}: {_told(made)}")
         return made
 
-    towers = [name for name, section in config["towers"].items() if "remat" in section]
+    towers = [name for name, section in config["towers"].items() if _has_remat(name, section)]
     slices = config.get("mesh", {}).get("slice", 1)
     most = (len(on.devices) // slices).bit_length() - 1
     for remat in REMAT if towers else ("",):
@@ -90,6 +91,13 @@ def mesh_that_fits(config: dict[str, Any], number: int, on: Topology, note: Note
                 low = middle
         return found
     raise InputError("No mesh of these devices holds this batch; `--fit batch` finds the largest.")
+
+
+def _has_remat(modality: str, section: dict[str, Any]) -> bool:
+    where = f"config.towers.{modality}.name"
+    return "remat" in names.parameters(
+        names.find("mmcl.models", section["name"], where, face="Tower")
+    )
 
 
 def _told(made: Plan) -> str:

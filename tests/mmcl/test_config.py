@@ -277,6 +277,7 @@ def test_a_section_that_experiments_leave_out_can_be_set() -> None:
     config = copy.deepcopy(PLAIN)
     configs.override(config, "mesh.fsdp", "4")
     assert config == PLAIN | {"mesh": {"fsdp": 4}}
+
     def is_section(hint: object) -> bool:
         return any(dataclasses.is_dataclass(kind) for kind in (hint, *typing.get_args(hint)))
 

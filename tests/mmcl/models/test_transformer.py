@@ -128,3 +128,50 @@ def test_positions_are_small_and_one_a_place():
     params = Positions().init(jax.random.key(0))["params"]["positions"]
     assert params.shape == (50, 40)
     assert 0.005 < params.std() < 0.03
+
+
+LEVERS = [(remat, scan) for remat in ("none", "dots", "full") for scan in (False, True)]
+
+
+def gradient_of(encoder, mask):
+    def loss(params, x):
+        return jnp.sum(jnp.sin(encoder.apply({"params": params}, x, mask)))
+
+    return jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))
+
+
+@pytest.mark.parametrize("mask", [None, MASK], ids=["whole", "masked"])
+@pytest.mark.parametrize(("remat", "scan"), LEVERS[1:])
+def test_what_saves_memory_changes_no_number(remat, scan, mask):
+    """Neither the names of parameters, nor what comes out, nor a gradient."""
+    with jax.enable_x64(True):
+        x = jnp.asarray(drawn(), jnp.float64)
+        plain = Encoder(3, HEADS, RATIO)
+        params = jax.tree.map(
+            lambda p: jnp.asarray(p, jnp.float64),
+            shaken(plain.init(jax.random.key(0), x)["params"]),
+        )
+        other = Encoder(3, HEADS, RATIO, remat=remat, scan=scan)
+        made = other.init(jax.random.key(0), x)["params"]
+        assert jax.tree.structure(made) == jax.tree.structure(params)
+        expected = jax.tree.leaves(gradient_of(plain, mask)(params, x))
+        found = jax.tree.leaves(gradient_of(other, mask)(params, x))
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12 * np.abs(b).max())
+
+
+def test_what_is_computed_again_is_not_kept():
+    """Temporaries of the compiled gradient, of blocks whose activations outweigh parameters."""
+    x = jax.ShapeDtypeStruct((32, 64, 32), jnp.float32)
+    params = jax.eval_shape(Encoder(6, 4).init, jax.random.key(0), x)["params"]
+    taken = {
+        (remat, scan): gradient_of(Encoder(6, 4, remat=remat, scan=scan), None)
+        .lower(params, x)
+        .compile()
+        .memory_analysis()
+        .temp_size_in_bytes
+        for remat, scan in LEVERS
+    }
+    for scan in (False, True):
+        assert taken["dots", scan] < 0.8 * taken["none", scan]
+    assert taken["full", True] < 0.5 * taken["dots", True]

@@ -114,7 +114,7 @@ def test_the_mesh_that_shares_out_least(tiny_config, here, monkeypatch, needs, f
     monkeypatch.setattr(fit, "plan", plan)
     lines: list[str] = []
     assert fit.mesh_that_fits(tiny_config, 0, here, lines.append).fsdp == fsdp
-    assert all(line.startswith("--config.mesh.fsdp=") for line in lines)
+    assert lines[0].startswith("--config.mesh.fsdp=8 --config.towers.image.remat=none ")
     with pytest.raises(InputError, match="No mesh of these devices holds this batch"):
         needs = 9
         fit.mesh_that_fits(tiny_config, 0, here, lines.append)
