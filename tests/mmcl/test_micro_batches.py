@@ -211,7 +211,7 @@ def compiled(k: int, objective: Any, devices: int, size: int = 64) -> Any:
         return jax.jit(step, in_shardings=(whole, rows)).lower(state, batch).compile()
 
 
-def test_only_one_part_of_the_activations_is_kept() -> None:
+def test_only_one_part_of_the_activations_is_kept(optimized: None) -> None:
     one, eight = (
         compiled(k, infonce.Objective(), 1).memory_analysis().temp_size_in_bytes for k in (1, 8)
     )
@@ -272,6 +272,7 @@ def test_tokens_and_memory_together_are_refused(
         built_stage.build(stage, data_mesh(jax.devices()[:1]))
 
 
+@pytest.mark.long
 def test_the_trainer_takes_the_same_steps(tiny_config: dict[str, Any]) -> None:
     losses = []
     for k in (1, 4):
