@@ -20,6 +20,7 @@ from mmcl.experiment import Stage
 from mmcl.mesh import AnyMesh, batch_devices, places
 from mmcl.mixing.moment import Mixing
 from mmcl.model import Model
+from mmcl.objectives.term import reads_tokens
 from mmcl.state import TrainState
 from mmcl.step import Metrics, make_train_step
 
@@ -120,6 +121,12 @@ def build(stage: Stage, mesh: AnyMesh) -> BuiltStage:
             f"config.batch_size: {settings.batch_size} does not divide over {devices} devices; "
             f"take a multiple of {devices}."
         )
+    if settings.batch_size % (devices * settings.micro_batches):
+        raise InputError(
+            f"config.micro_batches: {settings.batch_size} records on {devices} devices do not "
+            f"divide into {settings.micro_batches}; make config.batch_size a multiple of "
+            f"{devices * settings.micro_batches}."
+        )
     source = experiment.open_source(settings)
     pipeline = experiment.build_pipeline(settings, source)
     towers = experiment.build_towers(settings)
@@ -127,6 +134,12 @@ def build(stage: Stage, mesh: AnyMesh) -> BuiltStage:
     mixing = experiment.build_mixing(settings)
     if mixing is not None and not isinstance(source, Mixture):
         raise InputError("config.mixing: there is nothing to mix; config.source is no 'mixture'.")
+    remembers = jax.eval_shape(objective.init_state, jax.random.key(0)) is not None
+    if settings.micro_batches > 1 and reads_tokens(objective) and remembers:
+        raise InputError(
+            "config.micro_batches: this objective reads tokens and remembers from step to step, "
+            "which cannot be done part by part; set it to 1."
+        )
     seed = (settings.seed,)
     example = first_usable(source, lambda raw, i: stack([pipeline(raw, i, seed=seed, train=True)]))
     key = jax.random.key(settings.seed)
@@ -158,6 +171,7 @@ def build(stage: Stage, mesh: AnyMesh) -> BuiltStage:
         ema=settings.ema,
         start=stage.start,
         sources=source.label_names["source"] if isinstance(source, Mixture) else (),
+        micro_batches=settings.micro_batches,
     )
     placed = sharding.placements(jax.eval_shape(init_state), mesh, settings.sharding)
     state = sharding.shardings(placed, mesh)

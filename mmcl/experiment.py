@@ -86,6 +86,8 @@ class Settings:
             the objective to read.
         objective: section naming a module of `mmcl.objectives`.
         optimizer, schedule: sections naming functions of `mmcl.optimizers`, `mmcl.schedules`.
+        micro_batches: parts of a batch that the towers encode one after the other, which takes the
+            memory of one part and the time of one more forward pass; the loss is that of the whole.
         seed: of the initial parameters, the order of the data and its augmentation.
         precision: what the towers compute in; parameters stay float32.
         ema: decay of the averaged parameters that are then evaluated; None for no average.
@@ -110,6 +112,7 @@ class Settings:
     objective: Section
     optimizer: Section
     schedule: Section
+    micro_batches: int = 1
     seed: int = 0
     precision: str = "float32"
     ema: float | None = None
@@ -144,7 +147,7 @@ class Stage:
 
 
 _KEYS = [field.name for field in dataclasses.fields(Settings)]
-_COUNTS = ("steps", "batch_size", "embed_dim", "log_every", "threads")
+_COUNTS = ("steps", "batch_size", "micro_batches", "embed_dim", "log_every", "threads")
 _TAKEN = ("id", "index", "present", "rejected", "source", "objective")  # by batch and parameters
 
 

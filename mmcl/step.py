@@ -1,6 +1,6 @@
 """One training step: a pure function of (state, batch)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -8,8 +8,11 @@ import jax.numpy as jnp
 import optax
 
 from mmcl.ema import ema_update
+from mmcl.mesh import examples_split
+from mmcl.micro_batches import joined, one_by_one
+from mmcl.models.embedding import Embedding
 from mmcl.models.towers import Towers
-from mmcl.objectives.term import Objective, Term
+from mmcl.objectives.term import Objective, Result, Term, reads_tokens
 from mmcl.state import TrainState
 
 Metrics = dict[str, jax.Array]
@@ -25,6 +28,7 @@ def make_train_step(
     ema: float | None,
     start: int,
     sources: Sequence[str] = (),
+    micro_batches: int = 1,
 ) -> Callable[[TrainState, Mapping[str, Any]], tuple[TrainState, Metrics]]:
     """The step function of one stage.
 
@@ -36,18 +40,42 @@ def make_train_step(
         start: the step at which this stage begins.
         sources: the names behind `batch["source"]`, if the data is a mixture: its terms are then
             also averaged by source.
+        micro_batches: parts of the batch that the towers encode one after the other, keeping
+            embeddings only (`mmcl.micro_batches`). The objective still sees the whole batch, but
+            one that reads tokens is asked part by part.
     """
+
+    def encode(params: dict[str, Any], batch: Mapping[str, Any]) -> dict[str, Embedding]:
+        return {
+            modality: towers.encode(params, modality, batch[modality], train=True)
+            for modality in towers.modules
+        }
+
+    def judge(params: dict[str, Any], state: TrainState, batch: Mapping[str, Any]) -> Result:
+        towers_key, key = jax.random.split(jax.random.fold_in(state.key, state.step))
+        batch = {**batch, **keyed(batch, towers.modules, towers_key)}
+
+        def of_part(part: Mapping[str, Any]) -> Result:
+            embeddings = encode(params, part)
+            return objective(params["objective"], state.objective, embeddings, part, key)
+
+        if micro_batches == 1:
+            return of_part(batch)
+        if reads_tokens(objective):
+            return _of_all(one_by_one(of_part, batch, micro_batches))
+
+        def pooled(part: Mapping[str, Any]) -> dict[str, Embedding]:
+            return {m: Embedding(embedding.z) for m, embedding in encode(params, part).items()}
+
+        inputs = {modality: batch[modality] for modality in towers.modules}
+        embeddings = joined(one_by_one(pooled, inputs, micro_batches))
+        return objective(params["objective"], state.objective, embeddings, batch, key)
 
     def loss_fn(
         params: dict[str, Any], state: TrainState, batch: Mapping[str, Any]
     ) -> tuple[jax.Array, tuple[Any, Metrics]]:
         params = jax.tree.map(lambda p, f: jax.lax.stop_gradient(p) if f else p, params, frozen)
-        embeddings = {
-            modality: towers.encode(params, modality, batch[modality], train=True)
-            for modality in towers.modules
-        }
-        key = jax.random.fold_in(state.key, state.step)
-        result = objective(params["objective"], state.objective, embeddings, batch, key)
+        result = judge(params, state, batch)
         means = {name: term.mean() for name, term in result.terms.items()}
         loss = sum(means.values(), start=jnp.float32(0))
         parts = {
@@ -70,6 +98,38 @@ def make_train_step(
         return new, {**metrics, "lr": lr, **norms}
 
     return train_step
+
+
+def keyed(
+    batch: Mapping[str, Any], modalities: Iterable[str], key: jax.Array
+) -> dict[str, dict[str, Any]]:
+    """The inputs of the towers, each record with a key of its own for what is random in them.
+
+    It hangs on the record's place in the global batch alone: neither devices nor micro-batches
+    change what is drawn.
+
+    Returns:
+        modality -> its inputs and `key` (B,), of typed keys.
+    """
+    made = {}
+    for i, modality in enumerate(sorted(modalities)):
+        places = jnp.arange(len(batch["present"][modality]))
+        keys_B = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, i), places)
+        made[modality] = {**batch[modality], "key": examples_split(keys_B)}
+    return made
+
+
+def _of_all(parts: Result) -> Result:
+    """The results of all micro-batches, of leaves (k, ...), as one of the batch."""
+    terms = {
+        name: Term(
+            joined(term.value_B),
+            joined(term.weight_B),
+            None if term.total is None else jnp.sum(term.total),
+        )
+        for name, term in parts.terms.items()
+    }
+    return Result(terms, None, jax.tree.map(lambda x: jnp.mean(x, axis=0), parts.metrics))
 
 
 def _mean_where(term: Term, here_B: jax.Array) -> jax.Array:

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from data_pipelines.errors import InputError
 from mmcl.mesh import examples_split
 from mmcl.models.embedding import Embedding
 
@@ -17,22 +18,33 @@ class Towers:
     """One flax module a modality, computed in `dtype` with parameters kept in float32.
 
     A module is called as `module(inputs, train=...)` with inputs `{"value": ..., "mask": ...}` and
-    returns an `Embedding`.
+    returns an `Embedding`. In training, `inputs["key"]` (B,) is there too, a key a record for what
+    is random. What it makes of a record should
+    hang on that record alone: one that looks at others sees its micro-batch.
     """
 
     modules: Mapping[str, nn.Module]
     dtype: jnp.dtype = jnp.dtype("float32")
 
     def init(self, key: jax.Array, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """Fresh parameters: modality -> pytree, from one batch's shapes."""
-        return {
-            modality: module.init(
-                jax.random.fold_in(key, i),
-                jax.tree.map(self._narrow, dict(batch[modality])),
-                train=False,
-            )["params"]
-            for i, (modality, module) in enumerate(sorted(self.modules.items()))
-        }
+        """Fresh parameters: modality -> pytree, from one batch's shapes.
+
+        Raises:
+            InputError: a module keeps more than parameters, as batch normalisation does.
+        """
+        made = {}
+        for i, (modality, module) in enumerate(sorted(self.modules.items())):
+            inputs = jax.tree.map(self._narrow, dict(batch[modality]))
+            variables = module.init(jax.random.fold_in(key, i), inputs, train=False)
+            others = sorted(set(variables) - {"params"})
+            if others:
+                raise InputError(
+                    f"config.towers.{modality}: it keeps {', '.join(others)} beside its params; "
+                    "what a tower makes of a record may not hang on other records. Take layer or "
+                    "group normalisation."
+                )
+            made[modality] = variables.get("params", {})
+        return made
 
     def encode(
         self, params: Mapping[str, Any], modality: str, inputs: Mapping[str, Any], *, train: bool

@@ -10,7 +10,7 @@ paper's choice of the quarter of the tokens that attend most, and its half-preci
 
 Decided here: a record without one of the two modalities, or without any token in one, has weight 0;
 its other half still serves as a negative. Of equally near tokens each gets an equal part of the
-gradient.
+gradient. With `config.micro_batches`, negatives come from a record's own micro-batch.
 
 One pass over the pairs, both directions from one product of tokens: 4·B·B·T·U·D multiply-adds
 forward and backward for T and U tokens a record.
@@ -19,7 +19,7 @@ forward and backward for T and U tokens a record.
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +40,8 @@ class Objective:
         init_scale: first value of the learned logit scale 1/τ.
         max_scale: its upper bound; None for none.
     """
+
+    reads_tokens: ClassVar[bool] = True
 
     pairs: tuple[tuple[str, str], ...] = (("image", "text"),)
     init_scale: float = 1 / 0.07

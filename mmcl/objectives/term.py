@@ -38,7 +38,12 @@ class Result(NamedTuple):
 
 
 class Objective(Protocol):
-    """A frozen dataclass of options with three pure methods."""
+    """A frozen dataclass of options with three pure methods.
+
+    One that compares tokens says `reads_tokens: ClassVar[bool] = True`. Where a batch is encoded in
+    micro-batches (`config.micro_batches`), it is asked about each of them by itself: then only
+    records of one micro-batch meet. All others get the pooled embeddings of the whole batch.
+    """
 
     def init(self, key: jax.Array) -> dict[str, Any]:
         """The parameters it learns: temperature, bias, prototypes, ..."""
@@ -54,4 +59,14 @@ class Objective(Protocol):
         batch: Mapping[str, Any],
         key: jax.Array,
     ) -> Result:
-        """The terms of the loss of one global batch."""
+        """The terms of the loss of one global batch.
+
+        Args:
+            key: for random choices of the batch; those of a record take `batch[modality]["key"]`
+                (B,), which neither devices nor micro-batches change.
+        """
+
+
+def reads_tokens(objective: Objective) -> bool:
+    """Whether pooled embeddings are not enough for it."""
+    return getattr(objective, "reads_tokens", False)
