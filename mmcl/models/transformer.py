@@ -1,5 +1,7 @@
 """The transformer encoder that every token sequence goes through."""
 
+import functools
+from collections.abc import Callable
 from typing import Any, Literal, cast
 
 import flax.linen as nn
@@ -7,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange
 
+from data_pipelines.errors import InputError
 from mmcl.mesh import examples_split
 
 Remat = Literal["none", "dots", "full"]
@@ -14,6 +17,13 @@ POLICIES = {
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     "full": jax.checkpoint_policies.nothing_saveable,
 }
+Activation = Literal["gelu_tanh", "gelu", "quick_gelu"]
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "gelu_tanh": nn.gelu,
+    "gelu": functools.partial(nn.gelu, approximate=False),
+    "quick_gelu": lambda x: x * nn.sigmoid(1.702 * x),
+}
+Projection = Literal["linear", "affine", "none"]
 
 
 class Heads(nn.Module):
@@ -38,32 +48,36 @@ class Heads(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block: self-attention and a two-layer GELU network, each residual."""
+    """Pre-norm transformer block: self-attention and a two-layer GELU network, each residual.
+
+    Attributes:
+        activation: GELU by its tanh approximation ("gelu_tanh"), exactly ("gelu"), or as
+            x · sigmoid(1.702 x) ("quick_gelu"; Hendrycks and Gimpel 2016, arXiv:1606.08415).
+        epsilon: of the norms.
+        causal: no token sees those after it.
+    """
 
     heads: int
     mlp_ratio: float = 4.0
+    activation: Activation = "gelu_tanh"
+    epsilon: float = 1e-6
+    causal: bool = False
 
     @nn.compact
     def __call__(self, x_BxTxD: jax.Array, mask_BxT: jax.Array | None) -> jax.Array:
-        h_BxTxD = examples_split(nn.LayerNorm(name="norm_1")(x_BxTxD))
+        h_BxTxD = examples_split(nn.LayerNorm(self.epsilon, name="norm_1")(x_BxTxD))
         x_BxTxD = examples_split(x_BxTxD + self._attention(h_BxTxD, mask_BxT))
-        h_BxTxD = examples_split(nn.LayerNorm(name="norm_2")(x_BxTxD))
-        return examples_split(x_BxTxD + self._mlp(h_BxTxD))
+        h_BxTxD = examples_split(nn.LayerNorm(self.epsilon, name="norm_2")(x_BxTxD))
+        return examples_split(x_BxTxD + mlp(h_BxTxD, self.mlp_ratio, self.activation))
 
     def _attention(self, x_BxTxD: jax.Array, mask_BxT: jax.Array | None) -> jax.Array:
         q, k, v = Heads(self.heads, name="qkv")(x_BxTxD)  # each BxTxHxK
         mask = None if mask_BxT is None else mask_BxT[:, None, None, :]  # who may be looked at
-        out_BxTxHxK = jax.nn.dot_product_attention(q, k, v, mask=mask)
+        out_BxTxHxK = jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=self.causal)
         out_BxTxHxK = examples_split(out_BxTxHxK, tensor=2)
         return nn.Dense(x_BxTxD.shape[-1], name="out")(
             rearrange(out_BxTxHxK, "b t h k -> b t (h k)")
         )
-
-    def _mlp(self, x_BxTxD: jax.Array) -> jax.Array:
-        width = x_BxTxD.shape[-1]
-        h_BxTxF = nn.Dense(int(width * self.mlp_ratio), name="up")(x_BxTxD)
-        h_BxTxF = nn.gelu(examples_split(h_BxTxF, tensor=2))
-        return nn.Dense(width, name="down")(h_BxTxF)
 
 
 class Encoder(nn.Module):
@@ -77,6 +91,7 @@ class Encoder(nn.Module):
         scan: one block is compiled, and run `depth` times. Parameters are called the same, and are
             stacked in the call, which takes their memory once more; compiling takes less time, and
             with `remat` the compiler cannot keep more than one block's activations.
+        activation, epsilon, causal: of the blocks.
     """
 
     depth: int
@@ -84,6 +99,9 @@ class Encoder(nn.Module):
     mlp_ratio: float = 4.0
     remat: Remat = "none"
     scan: bool = False
+    activation: Activation = "gelu_tanh"
+    epsilon: float = 1e-6
+    causal: bool = False
 
     @nn.compact
     def __call__(self, x_BxTxD: jax.Array, mask_BxT: jax.Array | None = None) -> jax.Array:
@@ -95,15 +113,18 @@ class Encoder(nn.Module):
             if self.remat != "none":
                 block = nn.remat(Block, policy=POLICIES[self.remat])
             for i in range(self.depth):
-                x_BxTxD = block(self.heads, self.mlp_ratio, name=f"blocks_{i}")(x_BxTxD, mask_BxT)
-        return nn.LayerNorm(name="norm")(x_BxTxD)
+                x_BxTxD = block(*self._block(), name=f"blocks_{i}")(x_BxTxD, mask_BxT)
+        return nn.LayerNorm(self.epsilon, name="norm")(x_BxTxD)
+
+    def _block(self) -> tuple[int, float, Activation, float, bool]:
+        return self.heads, self.mlp_ratio, self.activation, self.epsilon, self.causal
 
     def _scanned(self, x_BxTxD: jax.Array, mask_BxT: jax.Array | None) -> jax.Array:
         params = self.variables["params"]
         stacked = jax.tree.map(
             lambda *layers: jnp.stack(layers), *(params[f"blocks_{i}"] for i in range(self.depth))
         )
-        block = Block(self.heads, self.mlp_ratio, parent=None)
+        block = Block(*self._block(), parent=None)
 
         def layer(x_BxTxD: jax.Array, params: Any) -> tuple[jax.Array, None]:
             return cast(jax.Array, block.apply({"params": params}, x_BxTxD, mask_BxT)), None
@@ -111,6 +132,31 @@ class Encoder(nn.Module):
         if self.remat != "none":
             layer = jax.checkpoint(layer, policy=POLICIES[self.remat], prevent_cse=False)
         return jax.lax.scan(layer, x_BxTxD, stacked)[0]
+
+
+def mlp(x_BxTxD: jax.Array, ratio: float, activation: Activation) -> jax.Array:
+    """The two layers `up` and `down` of the module that calls it."""
+    width = x_BxTxD.shape[-1]
+    h_BxTxF = nn.Dense(int(width * ratio), name="up")(x_BxTxD)
+    h_BxTxF = ACTIVATIONS[activation](examples_split(h_BxTxF, tensor=2))
+    return nn.Dense(width, name="down")(h_BxTxF)
+
+
+def projection(kind: Projection, width: int, embed_dim: int) -> Callable[[jax.Array], jax.Array]:
+    """From a tower's width to the shared space, as the layer `projection` of the module that calls
+    it: a matrix ("linear"), with a bias ("affine"), or nothing ("none").
+
+    Raises:
+        InputError: nothing, between two widths.
+    """
+    if kind != "none":
+        return nn.Dense(embed_dim, use_bias=kind == "affine", name="projection")
+    if width != embed_dim:
+        raise InputError(
+            f"A tower of width {width} without projection gives no embedding of {embed_dim}: set "
+            f"config.embed_dim to {width}, or the tower's projection to 'linear'."
+        )
+    return lambda x: x
 
 
 def masked_mean(x_BxTxD: jax.Array, mask_BxT: jax.Array | None) -> jax.Array:

@@ -77,3 +77,35 @@ def test_parameters_are_as_many_as_the_formula_says():
     block = 4 * (WIDTH * WIDTH + WIDTH) + 2 * 4 * WIDTH * WIDTH + 4 * WIDTH + WIDTH + 4 * WIDTH
     count = VOCAB * WIDTH + L * WIDTH + 2 * block + 2 * WIDTH + WIDTH * EMBED
     assert sum(p.size for p in jax.tree.leaves(shapes)) == count
+
+
+def test_a_causal_text_does_not_see_what_comes_and_ends_with_its_last_token():
+    ids, _ = drawn()
+    mask = np.arange(L) < np.array([[2], [6], [4]])
+    tower = Tower(EMBED, VOCAB, WIDTH, depth=2, heads=2, causal=True, pool="eot", scan=True)
+    params = jax.jit(tower.init)(jax.random.key(0), inputs(ids, mask))
+    encode = jax.jit(lambda ids, mask: tower.apply(params, inputs(ids, mask)))
+    got = encode(ids, mask)
+    for b, last in enumerate([1, 5, 3]):
+        np.testing.assert_allclose(got.z[b], got.tokens[b, last], atol=1e-6)
+    changed = ids.copy()
+    changed[:, 3] = (ids[:, 3] + 1) % VOCAB
+    moved = np.abs(
+        encode(changed, np.ones_like(mask)).tokens - encode(ids, np.ones_like(mask)).tokens
+    )
+    assert not moved[:, :3].any() and (moved[:, 3:].max(axis=-1) > 1e-5).all()
+    assert np.isfinite(encode(ids, np.zeros_like(mask)).z).all()
+
+
+def test_the_last_place_of_all_sees_padding_only_if_told_to():
+    ids, mask = drawn()[0], np.arange(L) < np.array([[2], [6], [4]])
+    blank = np.where(mask, ids, (ids + 1) % VOCAB)
+    for attend in (False, True):
+        tower = Tower(EMBED, VOCAB, WIDTH, depth=1, heads=2, pool="last", attend_padding=attend)
+        params = jax.jit(tower.init)(jax.random.key(0), inputs(ids, mask))
+        encode = jax.jit(tower.apply)
+        z = encode(params, inputs(ids, mask)).z
+        other = blank.copy()
+        other[:, -1] = ids[:, -1]  # where the text is read off
+        moved = np.abs(encode(params, inputs(other, mask)).z - z).max(axis=1) > 1e-6
+        np.testing.assert_array_equal(moved, [attend, False, attend])
