@@ -120,7 +120,8 @@ def step(
             click.echo(
                 f"batch {row.batch_size:,} on {row.devices} × {row.device_kind}: "
                 f"{row.steps_per_s:.3g} steps/s, {row.examples_per_s:,.0f} examples/s, "
-                f"{row.flops / 1e9:,.3g} GFLOP a step"
+                f"{row.flops / 1e9:,.3g} GFLOP a step; large products: "
+                f"{row.peak_flops_per_s / 1e9:,.0f} GFLOP/s"
             )
             console().print(measure.table(row))
             for line in measure.summary(row):

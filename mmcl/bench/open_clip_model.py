@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from data_pipelines.errors import InputError
 from mmcl import experiment
 from mmcl.bench import open_clip
+from mmcl.bench.cases import BIAS
 from mmcl.experiment import Settings
 
 
@@ -88,26 +89,9 @@ def trained(sizes: Sizes, threads: int) -> Trained:
     counter = importlib.import_module("torch.utils.flop_counter").FlopCounterMode(display=False)
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    made = _models()
-    width, depth, heads = sizes.image_tower
-    vision = made.CLIPVisionCfg(
-        layers=depth,
-        width=width,
-        head_width=width // heads,
-        patch_size=sizes.patch,
-        image_size=tuple(sizes.image),
-    )
-    width, depth, heads = sizes.text_tower
-    text = made.CLIPTextCfg(
-        context_length=sizes.length,
-        vocab_size=sizes.vocab,
-        width=width,
-        heads=heads,
-        layers=depth,
-    )
-    bias = {"init_logit_bias": -10.0} if open_clip.LOSSES[sizes.objective] == "SigLipLoss" else {}
-    model = made.CLIP(sizes.embed_dim, vision, text, **bias).train()
+    model = built(sizes)
     loss = open_clip.loss(sizes.objective)
+    own = [p for p in (model.logit_scale, model.logit_bias) if p is not None]
     params = list(model.parameters())
     options = sizes.optimizer
     optimizer = torch.optim.AdamW(
@@ -125,7 +109,6 @@ def trained(sizes: Sizes, threads: int) -> Trained:
     def step() -> None:
         optimizer.zero_grad()
         z_image, z_text = model.encode_image(images, True), model.encode_text(ids, True)
-        own = [model.logit_scale, model.logit_bias] if bias else [model.logit_scale]
         loss(z_image, z_text, *own).backward()
         optimizer.step()
         with torch.no_grad():
@@ -134,6 +117,29 @@ def trained(sizes: Sizes, threads: int) -> Trained:
     with counter:
         step()
     return Trained(step, float(counter.get_total_flops()))
+
+
+def built(sizes: Sizes) -> Any:
+    """The model, a torch module."""
+    made = _models()
+    width, depth, heads = sizes.image_tower
+    vision = made.CLIPVisionCfg(
+        layers=depth,
+        width=width,
+        head_width=width // heads,
+        patch_size=sizes.patch,
+        image_size=tuple(sizes.image),
+    )
+    width, depth, heads = sizes.text_tower
+    text = made.CLIPTextCfg(
+        context_length=sizes.length,
+        vocab_size=sizes.vocab,
+        width=width,
+        heads=heads,
+        layers=depth,
+    )
+    bias = BIAS if open_clip.LOSSES[sizes.objective] == "SigLipLoss" else None
+    return made.CLIP(sizes.embed_dim, vision, text, init_logit_bias=bias).train()
 
 
 def _models() -> ModuleType:

@@ -284,10 +284,10 @@ def summary(row: Row) -> list[str]:
     lines = [f"{line}."]
     if part == "data":
         lines[0] += " Raise config.threads or config.workers."
-    line = f"Outside XLA: {row.outside_xla_share:.1%}. The compiled step alone takes "
+    line = f"Outside XLA: {row.outside_xla_share:.1%}. Alone the compiled step takes "
     line += f"{1000 * row.alone_s:,.1f} ms"
     if row.device_kind == "cpu":
-        line += "; beside it, loading takes cores"
+        line += ": loading takes cores from it"
     lines.append(f"{line}.")
     if row.recompiles:
         lines.append(f"Compiled again {row.recompiles} times after the first step.")

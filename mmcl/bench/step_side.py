@@ -72,19 +72,19 @@ def ours(task: Task) -> tuple[Run, float]:
     if task.file is not None:
         config.importable(Path(task.file))
     mesh = data_mesh(jax.devices()[:1])
-    jax.set_mesh(mesh)
     built = build(experiment.stages(task.config)[0], mesh)
-    with tempfile.TemporaryDirectory() as folder:
+    with jax.set_mesh(mesh), tempfile.TemporaryDirectory() as folder:
         loop = Loop(built, Path(folder))
         loop.run(1)
         loop.close()
+        counted = flops(built, loop.state, loop.batch)
     step, state = on(built, loop.batch), loop.state
-    counted = flops(built, state, loop.batch)
     del loop
 
     def run(steps: int) -> None:
         nonlocal state
-        _, state = chained(step, state, steps)
+        with jax.set_mesh(mesh):
+            _, state = chained(step, state, steps)
 
     return run, counted
 
