@@ -56,6 +56,8 @@ ROW = Row(
     dominated_by="towers",
 )
 
+BAG = "--config.towers.text={'name': 'bag', 'buckets': 64}"
+
 
 def bench(*words: str) -> Result:
     return CliRunner().invoke(cli, ["bench", "step", *words], prog_name="mmcl")
@@ -123,27 +125,14 @@ def test_a_real_run(tmp_path: Path, small_config: dict[str, Any]) -> None:
     assert sum(event.get("name") == "step" for event in events) == step.TRACED
 
 
-def test_operations_are_those_of_the_whole_step(
-    small_config: dict[str, Any], one_device: Mesh
-) -> None:
-    """Of the parts together, but for what a part computes to have something to give."""
-    built = build(experiment.stages(small_config)[0], one_device)
-    with jax.set_mesh(one_device):
-        state, batch = built.init(), next(iter(Feed(built, 0, {}, Ignored())))
-        made = parts(built, state, batch)
-        whole = step.flops(built, state, batch)
-    assert made.towers.flops > 100 * made.loss.flops > 0 == made.optimizer.flops
-    assert made.towers.flops + made.loss.flops == pytest.approx(whole, rel=0.01)
-
-
 @pytest.mark.parametrize(
     ("changes", "axes"),
     [
-        ({}, Axes(data=2, fsdp=2, tensor=2)),
+        ({"optimizer": {"name": "sgd"}}, Axes(data=2, fsdp=2, tensor=2)),
         (
             {
                 "objective": {"name": "filip"},
-                "optimizer": {"name": "adamw", "freeze": ["^image/patches", "log_scale"]},
+                "optimizer": {"name": "sgd", "freeze": ["^image/patches", "log_scale"]},
                 "ema": None,
             },
             Axes(data=1),
@@ -154,7 +143,8 @@ def test_operations_are_those_of_the_whole_step(
 def test_the_parts_make_the_step(
     small_config: dict[str, Any], changes: dict[str, Any], axes: Axes
 ) -> None:
-    """One after another: the same parameters, moments and average as the one program's."""
+    """One after another: the same parameters, momentum and average as the one program's; and as
+    many operations, but for those that only a part by itself needs."""
     config = copy.deepcopy(small_config) | changes
     mesh = make_mesh(axes, jax.devices()[: axes.data * axes.fsdp * axes.tensor])
     with jax.set_mesh(mesh):
@@ -166,7 +156,10 @@ def test_the_parts_make_the_step(
         (value, _), _ = made.loss.run(state)
         places = jax.tree.map(lambda x: x.sharding, state)
         got = made.optimizer.run(jax.tree.map(jnp.copy, state))
+        whole = step.flops(built, state, batch)
         want, metrics = built.train_step(state, batch)
+    assert made.towers.flops + made.loss.flops == pytest.approx(whole, rel=0.02)
+    assert made.towers.flops > made.loss.flops > 0 == made.optimizer.flops
     assert float(value) == pytest.approx(float(metrics["loss"]), rel=1e-5)
     assert jax.tree.map(lambda x: x.sharding, got) == places
     for part in ("step", "params", "optimizer", "ema"):
@@ -335,23 +328,23 @@ def test_without_an_experiment_it_is_vit_s_16(monkeypatch: pytest.MonkeyPatch) -
     "words, message",
     [
         ([], "`mmcl bench step` takes one FILE[:ARG]; there is none."),
-        (["{file}", "--step", "3"], "There is no option '--step'. Did you mean '--steps'?"),
-        (["{file}", "--steps", "0"], "Invalid value for '--steps': 0 is not in the range x>=1."),
-        (["{file}", "--against", "clip"], "Invalid value for '--against': 'clip' is not "),
+        (["FILE", "--step", "3"], "There is no option '--step'. Did you mean '--steps'?"),
+        (["FILE", "--steps", "0"], "Invalid value for '--steps': 0 is not in the range x>=1."),
+        (["FILE", "--against", "clip"], "Invalid value for '--against': 'clip' is not "),
         (
-            ["{file}", "--against", "open_clip", "--trace", "there"],
+            ["FILE", "--against", "open_clip", "--trace", "there"],
             "--trace: is of one step by itself; leave --against out.",
         ),
         (
-            ["{file}", "--against", "open_clip", "--config.towers.text.name=bag"],
+            ["FILE", "--against", "open_clip", BAG],
             "--against: open_clip is given image: vit and text: text; here is image: vit,",
         ),
         (
-            ["{file}", "--against", "open_clip", "--config.objective.name=decoupled"],
+            ["FILE", "--against", "open_clip", "--config.objective.name=decoupled"],
             "--against: open_clip has none of this objective, but clip,",
         ),
         (
-            ["{file}", "--against", "open_clip", "--config.precision=bfloat16"],
+            ["FILE", "--against", "open_clip", "--config.precision=bfloat16"],
             "--against: both sides train by adamw in float32; set it so.",
         ),
     ],
@@ -364,9 +357,8 @@ def test_a_mistake_is_one_line(
     message: str,
 ) -> None:
     monkeypatch.setattr(open_clip, "missing", lambda: [])
-    small_config["towers"]["text"] = {"name": "text", "vocab_size": 4096, "width": 16, "heads": 2}
     file = written(tmp_path, small_config)
-    assert refused(*(word.format(file=file) for word in words)).startswith(message)
+    assert refused(*(file if word == "FILE" else word for word in words)).startswith(message)
 
 
 def test_without_open_clip_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
