@@ -1,9 +1,14 @@
-"""Tests see 8 CPU devices; what needs fewer takes a part of them."""
+"""Tests see 8 CPU devices; what needs fewer takes a part of them.
+
+Programs are compiled quickly rather than well: most of the time of the tests is compilation.
+"""
 
 import os
+from collections.abc import Iterator
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 from typing import Any
 
@@ -54,6 +59,34 @@ def tiny_config() -> dict[str, Any]:
         "checkpoint": {"every": 2, "keep": 3},
         "log_every": 1,
     }
+
+
+@pytest.fixture
+def optimized() -> Iterator[None]:
+    """Programs compiled as for users, where a test is about what the compiler makes of them."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
+
+
+_BUILT: dict[Any, Any] = {}  # what `shared_builds` has built
+
+
+@pytest.fixture
+def shared_builds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of equal stages on equal devices share what is built, and so compile it once."""
+    import mmcl.load
+    import mmcl.train
+    from mmcl.built_stage import build
+
+    def built(stage: Any, mesh: Mesh) -> Any:
+        key = repr(stage), mesh
+        if key not in _BUILT:
+            _BUILT[key] = build(stage, mesh)
+        return _BUILT[key]
+
+    monkeypatch.setattr(mmcl.train, "build", built)
+    monkeypatch.setattr(mmcl.load, "build", built)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import copy
 import itertools
 import json
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from mmcl.mesh import Axes, data_mesh, make_mesh
 from mmcl.model import Model
 from mmcl.train import Interrupted, train
 
+pytestmark = pytest.mark.usefixtures("shared_builds")
 QUIET = Console(quiet=True)
 CLOCKS = ("time", "train/examples_per_s", "train/data_wait")  # what differs from run to run
 
@@ -42,6 +44,14 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 
 def params(folder: Path, mesh: Mesh) -> list[np.ndarray]:
     return [np.asarray(leaf) for leaf in jax.tree.leaves(load(folder, mesh).model.params)]
+
+
+def await_saved(folder: Path, *steps: int) -> None:
+    """What is being saved when a run is killed is soon complete: here nothing else dies."""
+    deadline = time.monotonic() + 60
+    while workdir.saved_steps(folder) != list(steps) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert workdir.saved_steps(folder) == list(steps)
 
 
 def assert_same_bits(a: list[np.ndarray], b: list[np.ndarray]) -> None:
@@ -114,6 +124,7 @@ def test_a_killed_run_goes_on_bit_for_bit(
     monkeypatch.setattr(LiveLine, "step", kill)
     with pytest.raises(Killed):
         run(tiny_config, folder, one_device)
+    await_saved(folder, *range(2, killed_at + 1, 2))
     monkeypatch.setattr(LiveLine, "step", step)
     assert [row["step"] for row in rows(folder)] == list(range(1, killed_at + 1))
     assert run(tiny_config, folder, one_device) == rows(straight)
@@ -265,6 +276,7 @@ def test_stages_resume_in_the_second(
         monkeypatch.setattr(LiveLine, "step", kill)
         with pytest.raises(InterruptedError):
             run(tiny_config, folder, one_device)
+        await_saved(folder, *range(2, killed_at + 1, 2))
         monkeypatch.setattr(LiveLine, "step", step)
         assert run(tiny_config, folder, one_device) == straight
 
@@ -290,6 +302,7 @@ def test_what_an_objective_remembers_survives_a_kill(
     monkeypatch.setattr(LiveLine, "step", kill)
     with pytest.raises(InterruptedError):
         run(tiny_config, tmp_path / "killed", mesh)
+    await_saved(tmp_path / "killed", 2)
     monkeypatch.setattr(LiveLine, "step", step)
     assert run(tiny_config, tmp_path / "killed", mesh) == straight
     assert_same_bits(params(tmp_path / "killed", mesh), params(tmp_path / "straight", mesh))
