@@ -84,7 +84,7 @@ def step(
     towers     forward and backward
     loss       with its gradients to the embeddings
     optimiser  with the averaged parameters
-    other      the rest: the host; on a CPU, cores that loading takes from the step
+    other      the rest: the host; on a CPU, loading takes cores from the step
     of peak    products a second, over those of large matrices here
 
     \b
