@@ -10,19 +10,25 @@ import click
 from rich.console import Console
 
 from data_pipelines.errors import InputError
-from mmcl.command import Teaching, console, debug_option, errors, note
+from mmcl import config as configs
+from mmcl import workdir
+from mmcl.command import Teaching, console, debug_option, errors, note, one_word
+
+STEP_RULE = "`mmcl bench step` takes one FILE[:ARG]"
+STEP_OPTIONS = ["--steps", "--json", "--trace", "--against", "--config.KEY=VALUE", "--debug"]
 
 
 @click.group(
     cls=Teaching,
     invoke_without_command=True,
-    short_help="Measure the losses and the data on this machine.",
+    short_help="Measure steps, losses and data on this machine.",
 )
 @click.pass_context
 def bench(ctx: click.Context) -> None:
     """Measure what parts of a training cost on this machine.
 
     \b
+      mmcl bench step experiments/quickstart.py
       mmcl bench loss
       mmcl bench loss --batch 16384 --cases clip,siglip --json
       mmcl bench loss --autotune --cases clip
@@ -30,6 +36,101 @@ def bench(ctx: click.Context) -> None:
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
+
+
+@bench.command(
+    context_settings={"ignore_unknown_options": True},
+    short_help="A training step: how long, and where the time goes.",
+)
+@click.argument(
+    "words",
+    nargs=-1,
+    type=click.UNPROCESSED,
+    metavar="FILE[:ARG] [--config.KEY=VALUE ...]",
+)
+@click.option(
+    "--steps",
+    default=20,
+    show_default=True,
+    type=click.IntRange(1),
+    metavar="N",
+    help="That are timed, after the first ones.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+@click.option(
+    "--trace",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Write a profile of three more steps there.",
+)
+@click.option(
+    "--against",
+    type=click.Choice(["open_clip"]),
+    help="Train open_clip's model of the same sizes in turn, on the CPU.",
+)
+@debug_option
+def step(
+    words: Sequence[str],
+    steps: int,
+    as_json: bool,
+    trace: Path | None,
+    against: str | None,
+    debug: bool,
+) -> None:
+    """Measure the training step of an experiment, fed and compiled as in `mmcl train`.
+
+    \b
+    data       devices wait for a batch
+    towers     forward and backward
+    loss       with its gradients to the embeddings
+    optimiser  with the averaged parameters
+    other      the rest: the host; on a CPU, loading takes cores from the step
+    of peak    products a second, over those of large matrices here
+
+    \b
+      mmcl bench step experiments/quickstart.py
+      mmcl bench step my/experiment.py --config.batch_size=1024 --json
+      mmcl bench step my/experiment.py --trace /tmp/trace
+
+    With --against open_clip, its model of the same sizes is trained beside the
+    experiment, whose towers are `vit` and `text`, in float32 by AdamW, both with
+    the batch in memory. Where no FILE is given, they are ViT-S/16's.
+
+    \b
+      mmcl bench step --against open_clip --steps 3
+      mmcl bench step --against open_clip --config.batch_size=256
+    """
+    with errors(debug):
+        if against is not None:
+            return _against(words, steps, as_json, trace)
+        name, overrides = one_word(words, STEP_RULE, STEP_OPTIONS)
+        if trace is not None:
+            workdir.writable(trace, "--trace")
+        config = configs.load(name, overrides)
+        from mmcl import experiment as experiments
+        from mmcl.bench import step as measure
+        from mmcl.mesh import make_mesh
+
+        stage = experiments.stages(config)[0]
+        with Console(stderr=True).status("measuring"):
+            row = measure.measured(name, stage, make_mesh(stage.settings.mesh), steps, trace)
+        if as_json:
+            click.echo(json.dumps(row._asdict(), indent=2))
+        else:
+            click.echo(
+                f"batch {row.batch_size:,} on {row.devices} × {row.device_kind}: "
+                f"{row.steps_per_s:.3g} steps/s, {row.examples_per_s:,.0f} examples/s, "
+                f"{row.flops / 1e9:,.3g} GFLOP a step; large products: "
+                f"{row.peak_flops_per_s / 1e9:,.0f} GFLOP/s"
+            )
+            console().print(measure.table(row))
+            for line in measure.summary(row):
+                click.echo(line)
+        if trace is not None:
+            note(
+                f"Trace: {measure.trace_file(trace)}; open it at https://ui.perfetto.dev, or "
+                f"run `xprof --logdir {trace}`."
+            )
 
 
 @bench.command(short_help="Processor time and memory of every loss, beside open_clip.")
@@ -116,6 +217,7 @@ def loss(
               what these alone take
 
     \b
+      mmcl bench step experiments/quickstart.py
       mmcl bench loss
       mmcl bench loss --batch 16384 --cases clip,siglip
       mmcl bench loss --cases clip --impl reference,xla --json
@@ -250,6 +352,32 @@ def bench_data(
                 f"cores, load average {load}"
             )
             console().print(measure.table(rows))
+
+
+def _against(words: Sequence[str], steps: int, as_json: bool, trace: Path | None) -> None:
+    """Show what a step costs beside open_clip's."""
+    if trace is not None:
+        raise InputError("--trace: is of one step by itself; leave --against out.")
+    name, overrides = one_word(words, STEP_RULE, STEP_OPTIONS, default="")
+    from mmcl.bench import step_against, vit_s_16
+
+    if name:
+        config = configs.load(name, overrides)
+    else:
+        config = vit_s_16.config()
+        for key, text in overrides:
+            configs.override(config, key, text)
+    with Console(stderr=True).status("measuring"):
+        row = step_against.beside(name, config, steps)
+    if as_json:
+        click.echo(json.dumps(row._asdict(), indent=2))
+        return
+    click.echo(
+        f"{row.experiment}, batch {row.batch_size:,}, float32, {row.threads} threads, "
+        f"{row.turns} steps each in turn"
+    )
+    console().print(step_against.table(row))
+    click.echo(step_against.summary(row))
 
 
 def _roofline(

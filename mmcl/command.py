@@ -119,13 +119,14 @@ def errors(debug: bool, stopped: str = "Stopped.") -> Iterator[None]:
 
 
 def one_word(
-    words: Sequence[str], rule: str, options: Sequence[str]
+    words: Sequence[str], rule: str, options: Sequence[str], default: str | None = None
 ) -> tuple[str, list[tuple[str, str]]]:
     """What a command is about, and overrides: `--config.a.b=1` or `--config.a.b 1` -> ("a.b", "1").
 
     Args:
         rule: of the command, for the message where there is not one such word.
         options: of the command.
+        default: where there is none; None: there has to be one.
 
     Raises:
         InputError: there is not one, an unknown option, or an override without its value.
@@ -144,6 +145,8 @@ def one_word(
             raise InputError(f"There is no option '{word}'.{nearest(word, options)}")
         else:
             found.append(word)
+    if not found and default is not None:
+        return default, overrides
     if len(found) != 1:
         said = f"these are {len(found)}: {', '.join(found)}" if found else "there is none"
         raise InputError(f"{rule}; {said}.")

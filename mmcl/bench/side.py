@@ -5,16 +5,13 @@
 opens what TASK (JSON) says, then reads a line of JSON for each run and answers with one.
 """
 
-import contextlib
 import functools
 import importlib
 import json
 import os
 import resource
-import subprocess
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -27,7 +24,7 @@ from data_pipelines.order import Order
 from data_pipelines.pipeline import Pipeline
 from data_pipelines.transforms import augment, crop
 from mmcl.bench import pillow
-from mmcl.bench.row import Failed, reason
+from mmcl.bench.answering import Answering, answer
 
 SKIPPED = 8  # batches at the beginning of a run, or a quarter of a short one, that are not timed
 BUFFER = 500  # records among which the other side shuffles
@@ -56,41 +53,19 @@ class Speed(NamedTuple):
     cpu_ms: float  # processor time of one record, all processes and threads
 
 
-class Side:
-    """The near end of such a process.
-
-    Raises:
-        Failed: the process ended, with the last line of what it said.
-    """
+class Side(Answering):
+    """The near end of such a process."""
 
     def __init__(self, name: str, task: Task):
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__, name, json.dumps(task._asdict())],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def __enter__(self) -> "Side":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._process.kill()
-        self._process.communicate()
+        super().__init__(__name__, name, json.dumps(task._asdict()))
 
     def run(self, setup: Setup, batches: int) -> Speed:
-        """Load so many batches, others than the time before."""
-        process = self._process
-        assert process.stdin and process.stdout and process.stderr
-        with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(json.dumps([*setup, batches]) + "\n")
-            process.stdin.flush()
-        line = process.stdout.readline()
-        if not line:
-            said = process.stderr.read().strip().splitlines()
-            raise Failed(said[-1] if said else f"it ended with code {process.wait()}.")
-        return Speed(*json.loads(line))
+        """Load so many batches, others than the time before.
+
+        Raises:
+            Failed: the process ended.
+        """
+        return Speed(*self.ask([*setup, batches]))
 
 
 def ours(task: Task) -> Callable[[Setup, int, int], Iterator[Any]]:
@@ -186,20 +161,19 @@ def _cpu_s() -> float:
     return sum(of.ru_utime + of.ru_stime for of in spent)
 
 
-def _main(name: str, words: str) -> None:
+def _main(name: str, words: str) -> Callable[[Any], Speed]:
     task = Task(**json.loads(words))
     load, first = SIDES[name](task), 0
-    for line in sys.stdin:
-        *setup, batches = json.loads(line)
+
+    def run(question: Any) -> Speed:
+        nonlocal first
+        *setup, batches = question
         speed = timed(load(Setup(*setup), first, batches), batches, task.batch)
         first += batches
-        print(json.dumps(speed), flush=True)
+        return speed
+
+    return run
 
 
 if __name__ == "__main__":
-    try:
-        _main(*sys.argv[1:])
-    except Exception as error:  # whatever it is, the other sides go on
-        traceback.print_exc()
-        print(reason(error), file=sys.stderr)
-        sys.exit(1)
+    answer(lambda: _main(*sys.argv[1:]))

@@ -325,6 +325,7 @@ def test_a_run_begins_with_measured_choices_and_keeps_them(
         ["data"],
         ["data", "get", "-h"],
         ["bench"],
+        ["bench", "step", "-h"],
         ["bench", "loss", "-h"],
     ],
 )
