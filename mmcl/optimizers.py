@@ -11,7 +11,8 @@ adds `weight_decay * p`, and the function says where in its chain that happens. 
 own of this form is named in a config by its dotted path.
 
 Parameters are named by their path, `image/blocks_0/attention/query/kernel`; a regex is searched in
-that name. Trained parameters and all state are float32, whatever the model computes in.
+that name. Trained parameters are float32, whatever the model computes in; so is all state, unless
+`state_dtype` is bfloat16, which halves it (narrow_state.py says at what price).
 """
 
 import math
@@ -28,6 +29,7 @@ from optax import contrib
 
 from data_pipelines import names
 from data_pipelines.errors import InputError
+from mmcl.narrow_state import moments, narrowed
 
 Tree = Any  # a pytree with the structure of the parameters
 
@@ -181,6 +183,7 @@ def make(
     freeze: str | Sequence[str] = (),
     rates: Sequence[Sequence[Any]] = (),
     clip_norm: float | None = None,
+    state_dtype: str = "float32",
     **hyper: Any,
 ) -> optax.GradientTransformation:
     """The optimiser of a config section, for these parameters.
@@ -201,6 +204,8 @@ def make(
             d^(depth - i) in `blocks_{i}`, d^(depth + 1) before them (names with stem, patch, embed,
             position or token), and 1 after them.
         clip_norm: the most that the norm of all trained gradients together may be.
+        state_dtype: of what is remembered of every parameter: "float32", or "bfloat16" for half the
+            bytes, both moments of Adam alike; steps compute in float32.
         **hyper: hyperparameters of the optimiser.
 
     Raises:
@@ -219,7 +224,12 @@ def make(
     decayed = optax.identity()
     if weight_decay:
         decayed = optax.add_decayed_weights(weight_decay, _matching([decay], params, "decay"))
-    trained = optax.chain(clip, optimizer(decayed, **hyper))
+    direction = optimizer(decayed, **hyper)
+    if _is_narrow(state_dtype):
+        trained_params = jax.tree.map(lambda p, f: None if f else p, params, is_frozen)
+        _check_moments(name, direction, trained_params)
+        direction = narrowed(direction)
+    trained = optax.chain(clip, direction)
     multiplier = _multipliers(params, rates)
     return optax.chain(
         optax.selective_transform(trained, freeze_mask=is_frozen),
@@ -314,6 +324,24 @@ def _layers_above(chosen: Sequence[str], regex: str) -> dict[str, int]:
         return depth[path] + 1 if before and (shared[path] or not path) else 0
 
     return {name: layers(name) for name in chosen}
+
+
+def _is_narrow(state_dtype: str) -> bool:
+    known = ("float32", "bfloat16")
+    if state_dtype not in known:
+        raise InputError(
+            f"config.optimizer.state_dtype: no '{state_dtype}'; there are {' and '.join(known)}."
+        )
+    return state_dtype == "bfloat16"
+
+
+def _check_moments(name: str, direction: optax.GradientTransformation, params: Tree) -> None:
+    state = jax.eval_shape(direction.init, params)
+    if not any(jax.tree.leaves(moments(state, params))):
+        raise InputError(
+            f"config.optimizer.state_dtype: with these options '{name}' remembers nothing as large "
+            "as the parameters; leave it out."
+        )
 
 
 def _check_precision(params: Tree, is_frozen: Tree) -> None:

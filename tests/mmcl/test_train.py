@@ -3,12 +3,14 @@
 import copy
 import itertools
 import json
+import shutil
 import signal
 import time
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import Mesh
@@ -17,6 +19,7 @@ from rich.console import Console
 from data_pipelines.errors import InputError
 from mmcl import experiment, metrics_log, workdir
 from mmcl.built_stage import build
+from mmcl.checkpoint import Checkpoints
 from mmcl.evals.embedded import Embedded
 from mmcl.feed import Feed
 from mmcl.live import LiveLine
@@ -129,6 +132,30 @@ def test_a_killed_run_goes_on_bit_for_bit(
     assert [row["step"] for row in rows(folder)] == list(range(1, killed_at + 1))
     assert run(tiny_config, folder, one_device) == rows(straight)
     assert_same_bits(params(folder, one_device), params(straight, one_device))
+
+
+def test_a_narrow_optimiser_state_goes_on_bit_for_bit(
+    tmp_path: Path, tiny_config: dict[str, Any], one_device: Mesh
+) -> None:
+    tiny_config["optimizer"]["state_dtype"] = "bfloat16"
+    tiny_config |= {"eval": {"splits": []}, "checkpoint": {"every": 3}}
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    written = run(tiny_config, whole, one_device)
+    shutil.copytree(whole, stopped)
+    shutil.rmtree(stopped / "checkpoints" / "6")
+    assert run(tiny_config, stopped, one_device) == written
+
+    def optimizer(folder: Path) -> list[np.ndarray]:
+        with jax.set_mesh(one_device):
+            like = build(experiment.stages(tiny_config)[0], one_device).init()
+            checkpoints = Checkpoints(folder)
+            state = checkpoints.restore(like, 6).state
+            checkpoints.close()
+        return [np.asarray(leaf) for leaf in jax.tree.leaves(state.optimizer)]
+
+    kept = optimizer(whole)
+    assert sum(leaf.dtype == jnp.bfloat16 for leaf in kept) > 20
+    assert_same_bits(optimizer(stopped), kept)
 
 
 def test_ctrl_c_saves_at_once_and_the_run_goes_on(
