@@ -52,7 +52,7 @@ def make_train_step(
         }
 
     def judge(params: dict[str, Any], state: TrainState, batch: Mapping[str, Any]) -> Result:
-        towers_key, key = jax.random.split(jax.random.fold_in(state.key, state.step))
+        towers_key, key = step_keys(state)
         batch = {**batch, **keyed(batch, towers.modules, towers_key)}
 
         def of_part(part: Mapping[str, Any]) -> Result:
@@ -98,6 +98,12 @@ def make_train_step(
         return new, {**metrics, "lr": lr, **norms}
 
     return train_step
+
+
+def step_keys(state: TrainState) -> tuple[jax.Array, jax.Array]:
+    """The keys of the next step: of the towers, and of the objective."""
+    towers_key, key = jax.random.split(jax.random.fold_in(state.key, state.step))
+    return towers_key, key
 
 
 def keyed(

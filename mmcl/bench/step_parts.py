@@ -17,6 +17,7 @@ from mmcl import experiment, optimizers, sharding
 from mmcl.built_stage import BuiltStage
 from mmcl.ema import ema_update
 from mmcl.state import TrainState
+from mmcl.step import keyed, step_keys
 from pallas_kernels.pair_reduce.flops import operations
 
 
@@ -80,7 +81,9 @@ def parts(built: BuiltStage, state: TrainState, batch: Mapping[str, Any]) -> Par
         return {name: tree for name, tree in params.items() if name not in own}, own
 
     of_towers, own = split(state.params)
-    rest = (state.objective, batch, jax.random.fold_in(state.key, state.step))
+    towers_key, key = step_keys(state)
+    batch = {**batch, **keyed(batch, towers.modules, towers_key)}
+    rest = (state.objective, batch, key)
     embeddings = jax.jit(encode)(of_towers, batch)
     leaves, tree = jax.tree.flatten(embeddings)
     shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves]
@@ -131,7 +134,6 @@ def parts(built: BuiltStage, state: TrainState, batch: Mapping[str, Any]) -> Par
         )
     ]
     del of_towers, own, rest  # a step may use them up
-    key = jax.random.fold_in(state.key, state.step)
     runs = (
         lambda state: grad_towers(split(state.params)[0], batch, cotangents),
         lambda state: grad_loss(split(state.params)[1], z, masks, state.objective, batch, key),

@@ -21,6 +21,7 @@ from mmcl.mesh import batch_sharding, make_mesh
 from mmcl.plan.program import Program, by_kind, crosses
 from mmcl.plan.topology import Topology
 from mmcl.sharding import Placed
+from mmcl.step import keyed
 from pallas_kernels.pair_reduce.flops import operations
 
 QUICK = {"exec_time_optimization_effort": -1.0, "memory_fitting_effort": -1.0}
@@ -174,11 +175,12 @@ def _loss(built: BuiltStage, state: Any, batch: Any) -> Any:
         modality: jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=split),
             jax.eval_shape(
-                lambda params, inputs, modality=modality: towers.encode(
-                    params, modality, inputs, train=True
+                lambda params, batch, key, modality=modality: towers.encode(
+                    params, modality, keyed(batch, towers.modules, key)[modality], train=True
                 ),
                 state.params,
-                batch[modality],
+                batch,
+                state.key,
             ),
         )
         for modality in towers.modules

@@ -117,7 +117,7 @@ def test_a_real_run(tmp_path: Path, small_config: dict[str, Any]) -> None:
     shares = (getattr(row, f"{part}_share") for part in step.PARTS)
     assert sum(shares) == pytest.approx(1)
     assert row.towers_share > 0 and row.loss_share > 0 and row.optimizer_share > 0
-    assert 0 <= row.data_share <= row.outside_xla_share < 1
+    assert 0 <= row.data_share < 1 and 0 <= row.outside_xla_share < 1  # waiting may overlap work
     assert row.recompiles == 0
     (trace,) = (tmp_path / "trace").glob("plugins/profile/*/*.trace.json.gz")
     assert result.stderr.startswith(f"mmcl: Trace: {trace}; open it at")
