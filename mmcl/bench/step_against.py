@@ -43,7 +43,7 @@ def beside(name: str, config: Mapping[str, Any], turns: int) -> Beside:
         name: of the experiment, `FILE[:ARG]`; "" where there is no file.
 
     Raises:
-        InputError: open_clip is not installed, or has no model of these sizes.
+        InputError: open_clip is not installed, or has no model of these sizes; or a side failed.
     """
     lacking = open_clip.missing()
     if lacking:
@@ -55,14 +55,13 @@ def beside(name: str, config: Mapping[str, Any], turns: int) -> Beside:
     threads = _processors()
     file = str(configs.experiment_file(configs.split(name)[0])) if name else None
     task = Task(dict(config), file, sizes(stage.settings, built.example)._asdict(), threads)
-    try:
-        with StepSide("ours", task) as ours:
-            ours.run(0)  # ready, before the other is begun: either may need most of the memory
-            with StepSide("open_clip", task) as theirs:
-                theirs.run(0)
-                both = [(ours.run(1), theirs.run(1)) for _ in range(turns)]
-    except Failed as why:
-        raise InputError(f"--against: {why}") from None
+    with StepSide("ours", task) as ours:
+        _run(
+            "mmcl", ours, 0
+        )  # ready, before the other is begun: either may need most of the memory
+        with StepSide("open_clip", task) as theirs:
+            _run("open_clip", theirs, 0)
+            both = [(_run("mmcl", ours, 1), _run("open_clip", theirs, 1)) for _ in range(turns)]
     mine, other = (_median([pair[i] for pair in both]) for i in (0, 1))
     return Beside(
         experiment=name or "ViT-S/16",
@@ -107,6 +106,13 @@ def summary(row: Beside) -> str:
         f"{row.times:.2f} × open_clip's steps a second; "
         f"1 step takes {1 / row.cpu_times:.2f} × its CPU seconds."
     )
+
+
+def _run(name: str, side: StepSide, steps: int) -> Speed:
+    try:
+        return side.run(steps)
+    except Failed as why:
+        raise InputError(f"--against: {name}: {why}") from None
 
 
 def _median(speeds: list[Speed]) -> Speed:
