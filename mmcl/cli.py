@@ -94,7 +94,7 @@ def cli(ctx: click.Context) -> None:
 @click.option(
     "--workdir",
     type=Workdir(),
-    help="Folder of the run, or a URL: gs://, s3://, ...  [default: runs/FILE-ARG]",
+    help="Folder of the run, or a URL (gs://, s3://).  [default: runs/FILE-ARG]",
 )
 @click.option(
     "--engine",
