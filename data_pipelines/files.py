@@ -145,7 +145,7 @@ def facts(path: str) -> Facts:
             if os.path.isdir(path):
                 raise InputError(f"{path} is a folder: name the files in it, as {path}/*")
             return Facts(found.st_size, str(found.st_mtime_ns))
-        system, inside = _system(path)
+        system, inside = file_system(path)
         info = system.info(inside)
         stamp = next((str(info[key]) for key in _STAMPS if info.get(key)), "")
         return Facts(int(info.get("size") or 0), stamp)
@@ -176,10 +176,31 @@ def opened(path: str, **options: Any) -> Iterator[BinaryIO]:
 def raw(path: str, **options: Any) -> BinaryIO:
     """A file, or whatever its file system raises."""
     if is_remote(path):
-        system, inside = _system(path)
+        system, inside = file_system(path)
         file: BinaryIO = system.open(inside, "rb", **options)
         return file
     return open(path, "rb")
+
+
+def file_system(path: str) -> tuple[Any, str]:
+    """The file system of a URL, and what it calls the file.
+
+    Raises:
+        InputError: there is none of that name, or its package is missing.
+    """
+    protocol = re.split("://|::", path)[0]
+    try:
+        return fsspec.url_to_fs(path)
+    except ImportError as error:
+        raise InputError(f"{path}: {_line(error)}; {_INSTALL}") from error
+    except ValueError as error:
+        known = {*fsspec.available_protocols(), *fsspec.registry}
+        if protocol in known:
+            raise
+        close = nearest(protocol, difflib.get_close_matches(protocol, known))
+        raise InputError(
+            f"{path}: there is no file system '{protocol}'.{close} {_INSTALL}"
+        ) from error
 
 
 def read_ranges(path: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
@@ -196,7 +217,7 @@ def read_ranges(path: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
             merged.append([start, start + size])
     with reading(path, "vanished_shard"):
         if is_remote(path):
-            system, inside = _system(path)
+            system, inside = file_system(path)
             pieces = [system.cat_file(inside, start=start, end=end) for start, end in merged]
         else:
             with open(path, "rb", buffering=0) as file:
@@ -276,27 +297,6 @@ def _is_there(path: str) -> bool:
     return not is_remote(path) and os.path.exists(os.path.expanduser(path))
 
 
-def _system(path: str) -> tuple[Any, str]:
-    """The file system of a URL, and what it calls the file.
-
-    Raises:
-        InputError: there is none of that name, or its package is missing.
-    """
-    protocol = re.split("://|::", path)[0]
-    try:
-        return fsspec.url_to_fs(path)
-    except ImportError as error:
-        raise InputError(f"{path}: {_line(error)}; {_INSTALL}") from error
-    except ValueError as error:
-        known = {*fsspec.available_protocols(), *fsspec.registry}
-        if protocol in known:
-            raise
-        close = nearest(protocol, difflib.get_close_matches(protocol, known))
-        raise InputError(
-            f"{path}: there is no file system '{protocol}'.{close} {_INSTALL}"
-        ) from error
-
-
 def _line(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
 
@@ -339,7 +339,7 @@ def _matching(path: str) -> list[str]:
         return [path]
     else:
         with opening(path):
-            system, inside = _system(path)
+            system, inside = file_system(path)
             whole = path.startswith("http") or not glob.has_magic(path)  # ? begins a query there
             those = [inside] if whole else system.glob(inside)
             found = [system.unstrip_protocol(name) for name in those]

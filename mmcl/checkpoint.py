@@ -33,6 +33,8 @@ class Checkpoints:
         keep_every: and every one of a step that this divides,
         best: and the one with the largest value of this metric; the smallest of `-METRIC`; of
             equals the newest.
+        apart: each process has a workdir of its own, and writes what it holds into that: all of
+            their files together are a checkpoint.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Checkpoints:
         keep: int = 2,
         keep_every: int | None = None,
         best: str | None = None,
+        apart: bool = False,
     ):
         self._best = best
         kept: list[Any] = [preservation_policy.LatestN(keep)]
@@ -58,7 +61,13 @@ class Checkpoints:
             best_fn=None if best is None else self._quality,
             enable_async_checkpointing=True,
         )
-        self._manager = ocp.CheckpointManager((workdir / "checkpoints").absolute(), options=options)
+        handlers = None
+        if apart:
+            options.multiprocessing_options = ocp.options.MultiprocessingOptions(primary_host=None)
+            handlers = _handlers(options.multiprocessing_options)
+        self._manager = ocp.CheckpointManager(
+            (workdir / "checkpoints").absolute(), options=options, item_handlers=handlers
+        )
         at = None if best is None else self._manager.best_step()
         known = None if at is None else self._manager.metrics(at)
         self._best_quality = self._quality(known or {})
@@ -163,6 +172,13 @@ class Checkpoints:
     def close(self) -> None:
         """Until every save that was started is on disk."""
         self._manager.close()
+
+
+def _handlers(processes: ocp.options.MultiprocessingOptions) -> dict[str, Any]:
+    """A file for each part of an array, for files that processes share are nowhere joined."""
+    json = ocp.JsonCheckpointHandler(multiprocessing_options=processes)
+    state = ocp.StandardCheckpointHandler(multiprocessing_options=processes, use_ocdbt=False)
+    return {"state": state, "data": json, "clock": json, "metrics": json}
 
 
 @contextlib.contextmanager

@@ -19,6 +19,8 @@ from mmcl.bench_commands import bench
 from mmcl.command import (
     STOPPED,
     Teaching,
+    Workdir,
+    arrays_of,
     console,
     debug_option,
     errors,
@@ -91,8 +93,8 @@ def cli(ctx: click.Context) -> None:
 )
 @click.option(
     "--workdir",
-    type=click.Path(path_type=Path),
-    help="Folder of the run.  [default: runs/FILE-ARG]",
+    type=Workdir(),
+    help="Folder of the run, or a URL (gs://, s3://).  [default: runs/FILE-ARG]",
 )
 @click.option(
     "--engine",
@@ -104,7 +106,7 @@ def cli(ctx: click.Context) -> None:
 @debug_option
 def train(
     words: Sequence[str],
-    workdir: Path | None,
+    workdir: Path | str | None,
     engine: Path | None,
     meet: Callable[[], None],
     debug: bool,
@@ -136,7 +138,8 @@ def train(
         from mmcl.engine_choices import measured_choices
         from mmcl.mesh import make_mesh
         from mmcl.metrics_log import read
-        from mmcl.processes import is_first
+        from mmcl.processes import any_says, is_first, this_process
+        from mmcl.remote import mirrored
         from mmcl.report.report import write_report
         from mmcl.train import Interrupted, train
 
@@ -146,31 +149,39 @@ def train(
         if is_first():
             click.echo(f"Workdir: {folder}")
         speaks = console(quiet=not is_first())
-        try:
-            splits = train(experiment, config, folder, speaks, make_mesh(axes), choices)
-        except Interrupted as stopped:
-            if is_first():
-                click.echo(f"{stopped} Go on with:\n  {shlex.join(['mmcl', *sys.argv[1:]])}")
-            sys.exit(STOPPED)
-        if not is_first():
-            return
-        rows = read(folder)
-        report = write_report(
-            folder,
-            name=configs.name(experiment),
-            config=config,
-            rows=rows,
-            splits=splits,
-            next_steps=[
-                (title, command, why) for title, command, why in config.get("next_steps", ())
-            ],
-        )
+        with mirrored(folder, writes=this_process()) as mirror:
+            here = mirror.folder
+            try:
+                splits = train(
+                    experiment, config, here, speaks, make_mesh(axes), choices, mirror.apart
+                )
+            except Interrupted as stopped:
+                if is_first():
+                    click.echo(f"{stopped} Go on with:\n  {shlex.join(['mmcl', *sys.argv[1:]])}")
+                splits = None
+            mirror.push()
+            any_says(False)  # nobody ends before all have uploaded their part
+            if splits is None:
+                sys.exit(STOPPED)
+            if not is_first():
+                return
+            rows = read(here)
+            report = write_report(
+                here,
+                name=configs.name(experiment),
+                config=config,
+                rows=rows,
+                splits=splits,
+                next_steps=[
+                    (title, command, why) for title, command, why in config.get("next_steps", ())
+                ],
+            )
         print_tables({key: value for key, value in rows[-1].items() if key.startswith("eval/")})
-        click.echo(f"Report: {report}\nWorkdir: {folder}")
+        click.echo(f"Report: {mirror.shown(report)}\nWorkdir: {folder}")
 
 
 @cli.command("eval", short_help="Evaluate a run's newest, best or any checkpoint.")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=Workdir())
 @click.option(
     "--split",
     "splits",
@@ -182,7 +193,7 @@ def train(
 @process_options
 @debug_option
 def evaluate(
-    run: Path,
+    run: Path | str,
     splits: Sequence[str],
     step: int | str | None,
     as_json: bool,
@@ -192,7 +203,7 @@ def evaluate(
     """Evaluate a run's newest checkpoint, or another, as its config says: retrieval between
     all modalities, zero-shot classification.
 
-    RUN is the folder that `mmcl train` printed.
+    RUN is the workdir that `mmcl train` printed.
 
     \b
       mmcl eval runs/quickstart
@@ -203,9 +214,11 @@ def evaluate(
         from mmcl.load import load
         from mmcl.model import told
         from mmcl.processes import is_first
+        from mmcl.remote import mirrored
 
         meet()
-        loaded = load(run, step=step)
+        with mirrored(run, arrays_of(step)) as mirror:
+            loaded = load(mirror.folder, step=step)
         metrics: dict[str, float] = {}
         for split in splits or loaded.model.settings.eval.splits:
             embedded = loaded.model.embed(split)
@@ -222,7 +235,7 @@ def evaluate(
 
 
 @cli.command(short_help="Search a run's data with a text.")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=Workdir())
 @click.option("--text", required=True, help="What to look for.")
 @click.option("--from", "query", help="Modality whose tower reads the text.  [default: text]")
 @click.option("--to", "among", help="Modality that is searched.  [default: the first other one]")
@@ -235,7 +248,7 @@ def evaluate(
 @step_option
 @debug_option
 def search(
-    run: Path,
+    run: Path | str,
     text: str,
     query: str | None,
     among: str | None,
@@ -247,7 +260,7 @@ def search(
     """Search all splits of a run's data with a text; prints the nearest records
     and saves a contact sheet.
 
-    RUN is the folder that `mmcl train` printed.
+    RUN is the workdir that `mmcl train` printed.
 
     \b
       mmcl search runs/quickstart --text "a sad animal"
@@ -256,35 +269,38 @@ def search(
     with errors(debug):
         if not text.strip():
             raise InputError("--text is empty; say what to look for.")
-        out = out or run / "search" / f"{_file_name(text)}.png"
-        if out.suffix.lower() != ".png":
+        if out is not None and out.suffix.lower() != ".png":
             raise InputError(f"--out: {out} should be the name of a .png file.")
-        if run.is_dir():
-            workdirs.writable(out.parent, "--out")
         from mmcl.contact_sheet import contact_sheet
         from mmcl.load import load
+        from mmcl.remote import mirrored
         from mmcl.search import search
 
-        model = load(run, step=step).model
-        hits = search(model, text, query=query, among=among, k=k)
-        table = Table(box=None)
-        for column in ("", "cosine", "record", "split", "caption"):
-            right = column in ("", "cosine")
-            table.add_column(column, justify="right" if right else "left", overflow="fold")
-        items = []
-        for rank, hit in enumerate(hits, 1):
-            words = [thing for thing in hit.shown.values() if isinstance(thing, str)]
-            picture = next((t for t in hit.shown.values() if not isinstance(t, str)), None)
-            caption = " · ".join(words)
-            items.append((picture, caption, hit.score))
-            table.add_row(str(rank), f"{hit.score:.3f}", hit.id, hit.split, caption)
-        console().print(table)
-        try:
-            out.parent.mkdir(parents=True, exist_ok=True)
-            contact_sheet(items, title=text).save(out)
-        except OSError as error:
-            raise InputError(f"--out: {out} cannot be written ({error.strerror}).") from error
-        click.echo(f"Contact sheet: {out}")
+        with mirrored(run, arrays_of(step)) as mirror:
+            out = out or mirror.folder / "search" / f"{_file_name(text)}.png"
+            if mirror.folder.is_dir():
+                workdirs.writable(out.parent, "--out")
+            model = load(mirror.folder, step=step).model
+            hits = search(model, text, query=query, among=among, k=k)
+            table = Table(box=None)
+            for column in ("", "cosine", "record", "split", "caption"):
+                right = column in ("", "cosine")
+                table.add_column(column, justify="right" if right else "left", overflow="fold")
+            items = []
+            for rank, hit in enumerate(hits, 1):
+                words = [thing for thing in hit.shown.values() if isinstance(thing, str)]
+                picture = next((t for t in hit.shown.values() if not isinstance(t, str)), None)
+                caption = " · ".join(words)
+                items.append((picture, caption, hit.score))
+                table.add_row(str(rank), f"{hit.score:.3f}", hit.id, hit.split, caption)
+            console().print(table)
+            try:
+                out.parent.mkdir(parents=True, exist_ok=True)
+                contact_sheet(items, title=text).save(out)
+            except OSError as error:
+                raise InputError(f"--out: {out} cannot be written ({error.strerror}).") from error
+            mirror.push()
+            click.echo(f"Contact sheet: {mirror.shown(out)}")
 
 
 cli.add_command(sweep)

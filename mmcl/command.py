@@ -5,12 +5,14 @@ import functools
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 
 from data_pipelines.errors import InputError
+from data_pipelines.files import is_remote
 from data_pipelines.names import nearest
 
 STOPPED = 130  # exit code after Ctrl-C
@@ -34,12 +36,27 @@ class Step(click.ParamType):
         return int(value)
 
 
+class Workdir(click.Path):
+    """A folder, as a Path, or a URL, as it is."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        return value if is_remote(str(value)) else super().convert(value, param, ctx)
+
+
 step_option = click.option(
     "--step",
     type=Step(),
     metavar="best|N",
     help="Checkpoint: the best by config.checkpoint.best, or of that step.  [default: the newest]",
 )
+
+
+def arrays_of(step: int | str | None) -> Any:
+    """Of which checkpoints a run at a URL is to be fetched with its arrays, for that step."""
+    return "newest" if step is None else "all" if step == "best" else step
 
 
 class Teaching(click.Group):

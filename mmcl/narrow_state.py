@@ -19,7 +19,7 @@ Tree = Any
 
 
 class Narrowed(NamedTuple):
-    steps: jax.Array  # () int32: done: chances are new in each
+    steps: jax.Array  # () int32, done: chances are new in each
     state: Any  # of the optimiser, its moments in bfloat16
 
 

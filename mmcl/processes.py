@@ -135,6 +135,11 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
+def this_process() -> tuple[int, int]:
+    """Its number, and how many there are."""
+    return jax.process_index(), jax.process_count()
+
+
 def first_does(work: Callable[[], None]) -> None:
     """Process 0 does something while the others wait.
 

@@ -17,7 +17,8 @@ from rich.table import Table
 from data_pipelines.errors import InputError
 from mmcl import config as configs
 from mmcl import metrics_log, workdir
-from mmcl.command import STOPPED, console, debug_option, errors, note, one_word
+from mmcl.command import STOPPED, Workdir, console, debug_option, errors, note, one_word
+from mmcl.remote import Mirror, mirrored
 from mmcl.sweep import Run, best_first, grid, metric_names
 
 FAILED = 1  # exit code where a run failed
@@ -47,8 +48,8 @@ _TRAIN = "from mmcl.cli import main; main()"
 )
 @click.option(
     "--folder",
-    type=click.Path(path_type=Path),
-    help="Where the runs go.  [default: runs/FILE-ARG-sweep]",
+    type=Workdir(),
+    help="Where the runs go, or a URL.  [default: runs/FILE-ARG-sweep]",
 )
 @click.option(
     "--metric",
@@ -62,7 +63,7 @@ _TRAIN = "from mmcl.cli import main; main()"
 def sweep(
     words: Sequence[str],
     overs: Sequence[str],
-    folder: Path | None,
+    folder: Path | str | None,
     metrics: Sequence[str],
     as_json: bool,
     debug: bool,
@@ -83,48 +84,66 @@ def sweep(
         options = ["--over", "--folder", "--metric", "--json", "--debug", "--help"]
         options += ["--config.KEY=VALUE"]
         experiment, fixed = one_word(words, "`mmcl sweep` takes one FILE[:ARG]", options)
-        folder = folder or Path("runs") / f"{configs.name(experiment)}-sweep"
-        runs = grid(overs, folder)
-        stops = [_checked(experiment, fixed, run) for run in runs]
-        workdir.writable(folder, "--folder")
-        rows: list[dict[str, Any]] = []
-        names = list(metrics)
-        with _signals() as going:
-            for number, (run, stop) in enumerate(zip(runs, stops), 1):
-                head = f"{number}/{len(runs)}  {run.folder.name}"
-                status = "done"
-                if _finished(run, stop):
-                    click.echo(f"{head}: finished before", err=as_json)
-                elif code := going(_command(experiment, fixed, run), head, as_json):
-                    if code == STOPPED:
-                        line = shlex.join(["mmcl", *sys.argv[1:]])
-                        click.echo(f"Stopped in {run.folder}. Go on with:\n  {line}", err=True)
-                        sys.exit(STOPPED)
-                    note(f"{run.folder} failed, with exit code {code}.")
-                    status = "failed"
-                final = (metrics_log.read(run.folder) or [{}])[-1] if status == "done" else {}
-                rows.append(
-                    {
-                        "run": str(run.folder),
-                        "status": status,
-                        "config": dict(run.overrides),
-                        "metrics": {key: _plain(value) for key, value in final.items()},
-                    }
-                )
-                if final:
-                    names = metric_names(final, metrics)
-        sorted_rows = best_first(rows, names[0]) if names else rows
-        told = {"experiment": experiment, "sorted_by": names[:1], "runs": sorted_rows}
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / TABLE).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-        if as_json:
-            click.echo(json.dumps(told, indent=2))
-        else:
-            _print(sorted_rows, names)
-            click.echo(f"Table: {folder / TABLE}")
-        if failed := [row["run"] for row in rows if row["status"] == "failed"]:
-            note(f"{len(failed)} of {len(rows)} runs failed: {', '.join(failed)}.")
-            sys.exit(FAILED)
+        place = folder or Path("runs") / f"{configs.name(experiment)}-sweep"
+        with mirrored(place, "none") as mirror:
+            mirror.check_writable()
+            _sweep(experiment, fixed, overs, mirror, metrics, as_json)
+
+
+def _sweep(
+    experiment: str,
+    fixed: Sequence[tuple[str, str]],
+    overs: Sequence[str],
+    mirror: Mirror,
+    metrics: Sequence[str],
+    as_json: bool,
+) -> None:
+    folder = mirror.folder
+    runs = grid(overs, folder)
+    stops = [_checked(experiment, fixed, run) for run in runs]
+    workdir.writable(folder, "--folder")
+    rows: list[dict[str, Any]] = []
+    names = list(metrics)
+    with _signals() as going:
+        for number, (run, stop) in enumerate(zip(runs, stops), 1):
+            head = f"{number}/{len(runs)}  {run.folder.name}"
+            where = mirror.shown(run.folder)
+            status = "done"
+            if _finished(run, stop):
+                click.echo(f"{head}: finished before", err=as_json)
+            elif code := going(_command(experiment, fixed, run, where), head, as_json):
+                if code == STOPPED:
+                    line = shlex.join(["mmcl", *sys.argv[1:]])
+                    click.echo(f"Stopped in {where}. Go on with:\n  {line}", err=True)
+                    sys.exit(STOPPED)
+                note(f"{where} failed, with exit code {code}.")
+                status = "failed"
+            else:
+                mirror.pull("none")
+            final = (metrics_log.read(run.folder) or [{}])[-1] if status == "done" else {}
+            rows.append(
+                {
+                    "run": where,
+                    "status": status,
+                    "config": dict(run.overrides),
+                    "metrics": {key: _plain(value) for key, value in final.items()},
+                }
+            )
+            if final:
+                names = metric_names(final, metrics)
+    sorted_rows = best_first(rows, names[0]) if names else rows
+    told = {"experiment": experiment, "sorted_by": names[:1], "runs": sorted_rows}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / TABLE).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    mirror.push()
+    if as_json:
+        click.echo(json.dumps(told, indent=2))
+    else:
+        _print(sorted_rows, names)
+        click.echo(f"Table: {mirror.shown(folder / TABLE)}")
+    if failed := [row["run"] for row in rows if row["status"] == "failed"]:
+        note(f"{len(failed)} of {len(rows)} runs failed: {', '.join(failed)}.")
+        sys.exit(FAILED)
 
 
 def _checked(experiment: str, fixed: Sequence[tuple[str, str]], run: Run) -> int:
@@ -150,9 +169,9 @@ def _finished(run: Run, stop: int) -> bool:
     return bool(rows) and "final" in rows[-1] and workdir.newest_step(run.folder) == stop
 
 
-def _command(experiment: str, fixed: Sequence[tuple[str, str]], run: Run) -> list[str]:
+def _command(experiment: str, fixed: Sequence[tuple[str, str]], run: Run, where: str) -> list[str]:
     words = [f"--config.{key}={value}" for key, value in [*fixed, *run.overrides]]
-    train = ["train", experiment, "--workdir", str(run.folder), *words]
+    train = ["train", experiment, "--workdir", where, *words]
     return [sys.executable, "-c", _TRAIN, *train]
 
 

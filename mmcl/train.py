@@ -39,6 +39,7 @@ def train(
     console: Console,
     mesh: Mesh,
     engine: ByKind | None = None,
+    apart: bool = False,
 ) -> list[Embedded]:
     """Train an experiment in `folder`, going on from its newest checkpoint if there is one.
 
@@ -50,6 +51,7 @@ def train(
         console: where the live line goes.
         mesh: the devices, along an axis `data`.
         engine: choices for the pair engine to begin with; the run's own engine.json comes first.
+        apart: whether `folder` is another one in each process, as `Checkpoints` has it.
 
     Returns:
         The evaluated splits, encoded by the final model.
@@ -73,7 +75,7 @@ def train(
         first_does(lambda: workdir.create(folder, name, config))
         saving = first.settings.checkpoint
         checkpoints = Checkpoints(
-            folder, keep=saving.keep, keep_every=saving.keep_every, best=saving.best
+            folder, keep=saving.keep, keep_every=saving.keep_every, best=saving.best, apart=apart
         )
         if done:
             state, data, clock = checkpoints.restore(state, done)
@@ -160,7 +162,7 @@ def train(
                         raise Interrupted(f"Stopped at step {done} of {total}; the state is saved.")
 
         if counts := rejected.counts():
-            console.print(f"Left out: {by_kind(counts)} records; {rejected.path} lists them.")
+            console.print(f"Left out: {by_kind(counts)} records; {rejected.path.name} lists them.")
         if not splits:  # there was nothing left to train
             splits = [built.model(state).embed(split) for split in stages[-1].settings.eval.splits]
         checkpoints.close()

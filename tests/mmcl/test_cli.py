@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import jax
 import pytest
 from click.testing import CliRunner, Result
@@ -643,3 +644,88 @@ def test_the_process_leaves_at_once_after_ctrl_c(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(mmcl.cli, "cli", lambda: sys.exit(2))
     with pytest.raises(SystemExit, match="2"):
         mmcl.cli.main()
+
+
+# At a URL
+
+
+def test_a_run_at_a_url_is_stopped_goes_on_and_can_be_asked(
+    at_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped once with the state saved and once without; then as if it had never been."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    memory, url = fsspec.filesystem("memory"), "memory://bucket/runs/zoo"
+    words = ["train", "zoo.py", "--workdir", url]
+    step, presses = LiveLine.step, [3]
+
+    def press(self: LiveLine, at: int) -> None:
+        step(self, at)
+        for _ in range(presses.count(at)):
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(LiveLine, "step", press)
+    assert mmcl_(words).exit_code == 130
+    saved = [path.rpartition("/")[2] for path in memory.ls("/bucket/runs/zoo/checkpoints", False)]
+    assert sorted(saved) == ["2", "3"]
+    presses[:] = [4, 4]
+    assert mmcl_(words).exit_code == 130
+    presses.clear()
+    result = mmcl_(words)
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0] == lines[-1] == f"Workdir: {url}" and "Going on from step 3 of 4." in lines
+    assert lines[-2] == f"Report: {url}/report.html"
+    assert b"because" in memory.cat("/bucket/runs/zoo/report.html")
+
+    def rows(text: str) -> list[dict[str, Any]]:
+        clocks = ("time", "train/examples_per_s", "train/data_wait")
+        found = [json.loads(line) for line in text.splitlines()]
+        return [{key: x for key, x in row.items() if key not in clocks} for row in found]
+
+    here = rows((at_home / "runs/zoo/metrics.jsonl").read_text())
+    there = rows(memory.cat("/bucket/runs/zoo/metrics.jsonl").decode())
+    assert there[:3] == here[:3] and [row["step"] for row in there] == [1, 2, 3, 4]
+    assert there[3] == here[3]
+
+    for more, at in ([], 4), (["--step", "3"], 3):
+        told = json.loads(mmcl_(["eval", url, "--json", *more]).stdout)
+        assert (told["run"], told["step"]) == (url, at)
+    key = "eval/val/text_to_image/recall@1"
+    assert json.loads(mmcl_(["eval", url, "--json"]).stdout)[key] == here[3][key]
+    result = mmcl_(["search", url, "--text", "thing", "-k", "3"])
+    assert result.stdout.splitlines()[-1] == f"Contact sheet: {url}/search/thing.png"
+    assert memory.cat("/bucket/runs/zoo/search/thing.png").startswith(b"\x89PNG")
+
+    line = refused([*words, "--config.seed=1"])
+    assert line.startswith(f"{url} holds a run of zoo.py with another config: config.seed")
+    assert "has no checkpoint of step 9; it has" in refused(["eval", url, "--step", "9"])
+    assert refused(["eval", "memory://bucket/none"]).startswith("memory://bucket/none is no run")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_url_that_cannot_be_used_is_said_before_training(at_home: Path) -> None:
+    line = refused(["train", "zoo.py", "--workdir", "gss://bucket/run"])
+    assert line.startswith("gss://bucket/run: there is no file system 'gss'.")
+
+
+def test_a_sweep_at_a_url(at_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its runs are `mmcl train`, here in this process, for there the URL is another one."""
+    memory, trained = fsspec.filesystem("memory"), []
+
+    def train(command: list[str], *_: Any) -> int:
+        trained.append(command[command.index("--workdir") + 1])
+        with new_imports():
+            return mmcl_(command[3:]).exit_code
+
+    monkeypatch.setattr(
+        "mmcl.sweep_command._signals", lambda: contextlib.nullcontext(enter_result=train)
+    )
+    words = ["sweep", "zoo.py", "--folder", "memory://bucket/grid", "--over", "config.seed=0,1"]
+    for _ in range(2):
+        result = mmcl_(words)
+        assert result.exit_code == 0, result.output
+        told = json.loads(memory.cat("/bucket/grid/sweep.json"))
+        assert sorted(run["run"] for run in told["runs"]) == trained
+        assert all(run["metrics"]["step"] == 4 for run in told["runs"])
+    assert trained == [f"memory://bucket/grid/seed={seed}" for seed in (0, 1)]
+    assert result.stdout.count("finished before") == 2

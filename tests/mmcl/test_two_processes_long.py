@@ -164,6 +164,36 @@ def test_a_run_goes_on_with_other_processes(home, tiny, one_device_run):
     )
 
 
+def test_at_a_url_each_uploads_its_part(home, tiny, one_device_run, monkeypatch):
+    """Nothing but the URL is shared: begun by two, killed, gone on with by two, asked by one."""
+    monkeypatch.setenv("TMPDIR", str(home))  # where those that are killed leave their folders
+    bucket = home / "bucket" / "run"
+    url = f"file://{bucket}"
+    words = ["train", str(tiny), "--workdir", url, "--config.mesh.fsdp=8"]
+    words += ["--config.checkpoint.every=3", "--config.checkpoint.keep=2"]
+    processes = two([*words, "--config.log_every=1"], home / "far")
+    marks = [f"checkpoints/6/.arrived-{i}-of-2" for i in range(2)]
+    while not all((bucket / mark).is_file() for mark in marks):
+        assert all(process.poll() is None for process in processes)
+        time.sleep(0.1)
+    for process in processes:
+        process.kill()
+        process.wait()
+    ended(two(words, home / "far-again"), home / "far-again")
+    assert "Going on from step" in (home / "far-again.0.log").read_text()
+    one, far = metrics_log.read(one_device_run), metrics_log.read(bucket)
+    assert [row["step"] for row in far] == list(range(1, STEPS + 1))
+    np.testing.assert_allclose(
+        [row["train/loss"] for row in far], [row["train/loss"] for row in one], rtol=1e-4
+    )
+    assert (bucket / "report.html").is_file()
+    found = {file.name for file in (bucket / "checkpoints").iterdir()}
+    assert found == {"18", "20"}
+    ended([started(["eval", url, "--json"], 1, home / "far-eval.log")], home / "far-eval")
+    name = "eval/unseen_artist/text_to_image/recall@10"
+    assert f'"{name}": ' in (home / "far-eval.log").read_text()
+
+
 def test_eval_in_two_processes(home, tiny, one_device_run):
     """Numbers as training left them; only process 0 speaks."""
     out = home / "evaluated"
