@@ -56,9 +56,7 @@ def beside(name: str, config: Mapping[str, Any], turns: int) -> Beside:
     file = str(configs.experiment_file(configs.split(name)[0])) if name else None
     task = Task(dict(config), file, sizes(stage.settings, built.example)._asdict(), threads)
     with StepSide("ours", task) as ours:
-        _run(
-            "mmcl", ours, 0
-        )  # ready, before the other is begun: either may need most of the memory
+        _run("mmcl", ours, 0)  # ready before the other begins: either may need most of the memory
         with StepSide("open_clip", task) as theirs:
             _run("open_clip", theirs, 0)
             both = [(_run("mmcl", ours, 1), _run("open_clip", theirs, 1)) for _ in range(turns)]

@@ -134,6 +134,7 @@ def test_a_killed_run_goes_on_bit_for_bit(
     assert_same_bits(params(folder, one_device), params(straight, one_device))
 
 
+@pytest.mark.long
 def test_a_narrow_optimiser_state_goes_on_bit_for_bit(
     tmp_path: Path, tiny_config: dict[str, Any], one_device: Mesh
 ) -> None:
