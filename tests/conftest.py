@@ -1,14 +1,10 @@
-"""Tests see 8 CPU devices; what needs fewer takes a part of them.
-
-Programs are compiled quickly rather than well: most of the time of the tests is compilation.
-"""
+"""Tests see 8 CPU devices; what needs fewer takes a part of them."""
 
 import os
 from collections.abc import Iterator
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
-os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 from typing import Any
 
@@ -61,12 +57,19 @@ def tiny_config() -> dict[str, Any]:
     }
 
 
+@pytest.fixture(autouse=True)
+def quick_compilation(request: pytest.FixtureRequest) -> Iterator[None]:
+    """But for long tests, programs are compiled in half the time, without most optimisations."""
+    quick = request.node.get_closest_marker("long") is None
+    jax.config.update("jax_disable_most_optimizations", quick)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture
-def optimized() -> Iterator[None]:
+def optimized(quick_compilation: None) -> None:
     """Programs compiled as for users, where a test is about what the compiler makes of them."""
     jax.config.update("jax_disable_most_optimizations", False)
-    yield
-    jax.config.update("jax_disable_most_optimizations", True)
 
 
 _BUILT: dict[Any, Any] = {}  # what `shared_builds` has built

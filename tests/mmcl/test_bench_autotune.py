@@ -1,7 +1,6 @@
 """`bench loss --autotune`: what it prints, what it keeps, and that a training would find it."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +23,6 @@ KEYS = ["case", "batch", "dim", "dtype", "call", "impl", "comm", "blocks", "seco
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MMCL_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
-
-
-@pytest.fixture
-def quick_compilation() -> Iterator[None]:
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture
@@ -63,7 +55,7 @@ def made(name: str, saved: dict[str, Any] | None = None) -> dict[str, Any]:
 
 
 def test_json_of_real_timings_and_a_file_that_the_engine_follows(
-    cache: Path, quick_compilation: None, monkeypatch: pytest.MonkeyPatch
+    cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "SIZES", (128,))
     result = bench(*WORDS, "--cases", "clip", "--repeats", "1", "--json")

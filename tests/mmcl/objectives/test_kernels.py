@@ -12,14 +12,6 @@ KERNELS = ["pallas_tpu", "pallas_gpu"]
 B, D = 50, 24
 
 
-@pytest.fixture(autouse=True)
-def quick_compilation():
-    """Most of the time goes into compiling what runs once."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def answer(objective, problem, impl):
     """Loss, values and gradients of the floats, every call computed by `impl`."""
 
