@@ -23,79 +23,56 @@ Time:      not measured.
 Metric:    not measured.
 """
 
+from clip_b16 import get_config as parent
 from ml_collections import ConfigDict
 
 ARGS = ("runlocal", "synthetic")
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    config = ConfigDict()
-    config.seed = 0
-    config.steps = 274_658  # 9 billion pairs
-    config.batch_size = 32_768
-    config.embed_dim = 768
-    config.precision = "bfloat16"
+    config = parent(arg)
+    config.objective = dict(name="sigmoid", init_scale=10.0, init_bias=-10.0)
+    config.optimizer = dict(name="adamw", b2=0.95, weight_decay=0.1, clip_norm=1.0)
+    config.schedule.peak = 1e-3
 
-    files = dict(train="data/train/*.tar", val="data/val/*.tar")
-    config.source = dict(name="webdataset", files=files, split="train", limit=None)
-    config.transforms = dict(
-        image=[dict(name="image.resize", size=224)],
-        text=[
-            dict(name="text.choose"),
-            dict(name="canonical.siglip_transformers"),
-            dict(
-                name="tokens.sentencepiece",
-                file="sentencepiece.model",
-                vocab_size=32_000,
-                length=64,
-                pad=1,
-            ),
-        ],
-    )
+    vocab_size = 512 if arg == "runlocal" else 32_000
     block = dict(width=768, depth=12, heads=12, remat="none", scan=False)
     config.towers = dict(
         image=dict(name="vit", patch=16, pool="map", projection="none", **block),
         text=dict(
             name="text",
-            vocab_size=32_000,
+            vocab_size=vocab_size,
             attend_padding=True,
             pool="last",
             projection="affine",
             **block,
         ),
     )
-    config.objective = dict(name="sigmoid", init_scale=10.0, init_bias=-10.0)
-    config.optimizer = dict(name="adamw", b2=0.95, weight_decay=0.1, clip_norm=1.0)
-    config.schedule = dict(name="warmup_cosine", peak=1e-3, warmup=10_000)
-    config.mesh = dict(slice=1, data=-1, fsdp=1)
-
-    config.eval = dict(splits=["val"], evaluators=[dict(name="retrieval")], every=10_000)
-    config.checkpoint = dict(every=1000, keep=2)
-    config.log_every = 100
-    config.threads = 16
-
-    if arg == "synthetic":
-        config.source = dict(name="synthetic", pictures=dict(image=256), texts=dict(text=12))
-        config.transforms.text = [dict(name="tokens.utf8", vocab_size=32_000, length=64, pad=1)]
-        config.eval.splits = []
-    elif arg == "runlocal":
-        config.steps = 4
-        config.batch_size = 16
-        config.embed_dim = 32
-        config.source = dict(name="emoji", split="train", limit=32)
-        config.transforms = dict(
-            image=[dict(name="image.composite"), dict(name="image.resize", size=32)],
-            text=[
-                dict(name="captions.describe"),
-                dict(name="canonical.siglip_transformers"),
-                dict(name="tokens.utf8", vocab_size=512, length=32, pad=1),
-            ],
-        )
-        config.towers.text.vocab_size = 512
+    if arg == "runlocal":
         for tower in config.towers.values():
             tower.update(width=32, depth=2, heads=2)
-        config.schedule.warmup = 1
-        config.eval.splits = ["unseen_artist"]
-        config.eval.every = 2
-        config.threads = 2
+        config.transforms.image = [
+            dict(name="image.composite"),
+            dict(name="image.resize", size=32),
+        ]
+        config.transforms.text = [
+            dict(name="captions.describe"),
+            dict(name="canonical.siglip_transformers"),
+            dict(name="tokens.utf8", vocab_size=vocab_size, length=32, pad=1),
+        ]
+        return config
+
+    config.steps = 274_658  # 9 billion pairs
+    config.embed_dim = 768
+    config.schedule.warmup = 10_000
+    config.transforms.image = [dict(name="image.resize", size=224)]
+    tokens = dict(vocab_size=vocab_size, length=64, pad=1)
+    if arg == "synthetic":
+        config.transforms.text = [dict(name="tokens.utf8", **tokens)]
+    else:
+        config.transforms.text = [
+            dict(name="text.choose"),
+            dict(name="canonical.siglip_transformers"),
+            dict(name="tokens.sentencepiece", file="sentencepiece.model", **tokens),
+        ]
     return config

@@ -217,7 +217,6 @@ def loss(
               what these alone take
 
     \b
-      mmcl bench step experiments/quickstart.py
       mmcl bench loss
       mmcl bench loss --batch 16384 --cases clip,siglip
       mmcl bench loss --cases clip --impl reference,xla --json
