@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from mmcl.array_names import array_names
 from pallas_kernels.pair_reduce.noise import mixed
 
 Tree = Any
@@ -60,7 +61,9 @@ def narrowed(optimizer: optax.GradientTransformation) -> optax.GradientTransform
 
 def moments(state: Tree, params: Tree) -> Tree:
     """Which arrays of an optimiser's state are moments: a pytree of bool like it."""
-    shapes = dict(zip(jax.tree.leaves(_named(params)), map(jnp.shape, jax.tree.leaves(params))))
+    shapes = dict(
+        zip(jax.tree.leaves(array_names(params)), map(jnp.shape, jax.tree.leaves(params)))
+    )
 
     def is_moment(name: str, x: Any) -> bool:
         parts = name.split("/")
@@ -68,7 +71,7 @@ def moments(state: Tree, params: Tree) -> Tree:
         shape = next((shapes[end] for end in ends if end in shapes), None)
         return jnp.issubdtype(x.dtype, jnp.floating) and x.shape == shape
 
-    return jax.tree.map(is_moment, _named(state), state)
+    return jax.tree.map(is_moment, array_names(state), state)
 
 
 def stochastic_round(x: jax.Array, seed: jax.Array) -> jax.Array:
@@ -86,9 +89,3 @@ def stochastic_round(x: jax.Array, seed: jax.Array) -> jax.Array:
     bits = jax.lax.bitcast_convert_type(x, jnp.uint32) + chance  # carries as often as it should
     cut = jax.lax.bitcast_convert_type((bits >> 16).astype(jnp.uint16), jnp.bfloat16)
     return jnp.where(jnp.isfinite(x), cut, x.astype(jnp.bfloat16))
-
-
-def _named(tree: Tree) -> Tree:
-    return jax.tree_util.tree_map_with_path(
-        lambda path, _: jax.tree_util.keystr(path, simple=True, separator="/"), tree
-    )

@@ -29,6 +29,7 @@ from optax import contrib
 
 from data_pipelines import names
 from data_pipelines.errors import InputError
+from mmcl.array_names import array_names
 from mmcl.narrow_state import moments, narrowed
 
 Tree = Any  # a pytree with the structure of the parameters
@@ -251,16 +252,9 @@ def frozen(params: Tree, freeze: str | Sequence[str]) -> Tree:
     return matched
 
 
-def _named(params: Tree) -> Tree:
-    """The name of every parameter, in a pytree like `params`."""
-    return jax.tree_util.tree_map_with_path(
-        lambda path, _: jax.tree_util.keystr(path, simple=True, separator="/"), params
-    )
-
-
 def _matching(regexes: Sequence[str], params: Tree, key: str) -> Tree:
     """Whether any of the regexes, each of which must match something, is found in each name."""
-    named = _named(params)
+    named = array_names(params)
     searches = [_search(regex, jax.tree.leaves(named), key) for regex in regexes]
     return jax.tree.map(lambda name: any(search(name) for search in searches), named)
 
@@ -284,7 +278,7 @@ def _search(regex: str, found_in: Sequence[str], key: str) -> Callable[[str], An
 
 
 def _multipliers(params: Tree, rates: Sequence[Sequence[Any]]) -> Tree:
-    named = _named(params)
+    named = array_names(params)
     all_names = jax.tree.leaves(named)
     multiplier = dict.fromkeys(all_names, 1.0)
     for rule in reversed(rates):  # the first rule writes last
@@ -345,7 +339,9 @@ def _check_moments(name: str, direction: optax.GradientTransformation, params: T
 
 
 def _check_precision(params: Tree, is_frozen: Tree) -> None:
-    for name, p, f in zip(*map(jax.tree.leaves, (_named(params), params, is_frozen)), strict=True):
+    for name, p, f in zip(
+        *map(jax.tree.leaves, (array_names(params), params, is_frozen)), strict=True
+    ):
         if not f and p.dtype not in (jnp.float32, jnp.float64):
             raise InputError(
                 f"'{name}' is {p.dtype}: keep trained parameters in float32 and compute in"

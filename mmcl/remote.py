@@ -32,6 +32,7 @@ from fsspec.asyn import AsyncFileSystem
 
 from data_pipelines import files
 from data_pipelines.errors import InputError
+from mmcl.workdir import saved_steps
 
 EVERY_S = 30.0  # between uploads of files that change
 _LOOK_S = 0.5  # between looks for a new checkpoint
@@ -237,7 +238,7 @@ class Mirror:
         run may remove its own meanwhile. Whether there were any.
         """
         with self._holding:
-            new = sorted(_steps(self.folder) - self._steps)
+            new = sorted(set(saved_steps(self.folder)) - self._steps)
             for step in new:
                 part = self._leaving / f"part-{step}"
                 complete = self.folder / "checkpoints" / str(step)
@@ -251,8 +252,7 @@ class Mirror:
 
     def _forget(self) -> None:
         """Remove checkpoints there that the run has removed here, if a newer one has arrived."""
-        here = _steps(self.folder)
-        gone = self._steps - here
+        gone = self._steps - set(saved_steps(self.folder))
         if not gone or self._process != 0:
             return
         found = self._listed()
@@ -356,14 +356,6 @@ def _arrived(found: Iterable[str]) -> set[tuple[str, int]]:
         if of and (mark := _ARRIVED.fullmatch(of[3])):
             marks.setdefault((of[1], int(of[2]), int(mark[2])), set()).add(int(mark[1]))
     return {(folder, step) for (folder, step, n), those in marks.items() if len(those) == n}
-
-
-def _steps(folder: Path) -> set[int]:
-    """Steps of the complete checkpoints in a folder."""
-    with contextlib.suppress(FileNotFoundError):
-        names = os.listdir(folder / "checkpoints")
-        return {int(name) for name in names if name.isdigit()}
-    return set()
 
 
 def _facts(file: Path) -> tuple[int, int]:

@@ -17,6 +17,7 @@ import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from data_pipelines.errors import InputError
+from mmcl.array_names import array_names
 from mmcl.mesh import AnyMesh, batch_axes
 from pallas_kernels.pair_reduce.layout import BATCH_AXES
 
@@ -56,9 +57,7 @@ def placements(state: Any, mesh: AnyMesh, rules: Sequence[Any] = ()) -> Any:
             not divide an array.
     """
     own = [_rule(rule, f"config.sharding.{i}") for i, rule in enumerate(rules)]
-    names = jax.tree_util.tree_map_with_path(
-        lambda path, _: jax.tree_util.keystr(path, simple=True, separator="/"), state
-    )
+    names = array_names(state)
     for i, (regex, axes) in enumerate(own):
         matched = zip(*map(jax.tree.leaves, (names, state)), strict=True)
         if not any(re.search(regex, name) and x.ndim == len(axes) for name, x in matched):

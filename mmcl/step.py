@@ -45,18 +45,14 @@ def make_train_step(
             one that reads tokens is asked part by part.
     """
 
-    def encode(params: dict[str, Any], batch: Mapping[str, Any]) -> dict[str, Embedding]:
-        return {
-            modality: towers.encode(params, modality, batch[modality], train=True)
-            for modality in towers.modules
-        }
+    update = make_update(optimizer, schedule, ema=ema, start=start)
 
     def judge(params: dict[str, Any], state: TrainState, batch: Mapping[str, Any]) -> Result:
         towers_key, key = step_keys(state)
         batch = {**batch, **keyed(batch, towers.modules, towers_key)}
 
         def of_part(part: Mapping[str, Any]) -> Result:
-            embeddings = encode(params, part)
+            embeddings = towers.encode_all(params, part, train=True)
             return objective(params["objective"], state.objective, embeddings, part, key)
 
         if micro_batches == 1:
@@ -65,7 +61,8 @@ def make_train_step(
             return _of_all(one_by_one(of_part, batch, micro_batches))
 
         def pooled(part: Mapping[str, Any]) -> dict[str, Embedding]:
-            return {m: Embedding(embedding.z) for m, embedding in encode(params, part).items()}
+            whole = towers.encode_all(params, part, train=True)
+            return {modality: Embedding(embedding.z) for modality, embedding in whole.items()}
 
         inputs = {modality: batch[modality] for modality in towers.modules}
         embeddings = joined(one_by_one(pooled, inputs, micro_batches))
@@ -74,8 +71,7 @@ def make_train_step(
     def loss_fn(
         params: dict[str, Any], state: TrainState, batch: Mapping[str, Any]
     ) -> tuple[jax.Array, tuple[Any, Metrics]]:
-        params = jax.tree.map(lambda p, f: jax.lax.stop_gradient(p) if f else p, params, frozen)
-        result = judge(params, state, batch)
+        result = judge(held(params, frozen), state, batch)
         means = {name: term.mean() for name, term in result.terms.items()}
         loss = sum(means.values(), start=jnp.float32(0))
         parts = {
@@ -88,6 +84,32 @@ def make_train_step(
     def train_step(state: TrainState, batch: Mapping[str, Any]) -> tuple[TrainState, Metrics]:
         grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
         (_, (objective_state, metrics)), grads = grad_fn(state.params, state, batch)
+        new, told = update(state, grads, objective_state)
+        return new, {**metrics, **told}
+
+    return train_step
+
+
+def held(params: Any, frozen: Any) -> Any:
+    """Parameters of which those that are frozen get no gradient."""
+    return jax.tree.map(lambda p, f: jax.lax.stop_gradient(p) if f else p, params, frozen)
+
+
+def make_update(
+    optimizer: optax.GradientTransformation,
+    schedule: Callable[[jax.Array], jax.Array],
+    *,
+    ema: float | None,
+    start: int,
+) -> Callable[[TrainState, dict[str, Any], Any], tuple[TrainState, Metrics]]:
+    """The end of a step: (state, gradients, what the objective remembers now) -> the next state.
+
+    Args: those of `make_train_step`.
+    """
+
+    def update(
+        state: TrainState, grads: dict[str, Any], objective_state: Any
+    ) -> tuple[TrainState, Metrics]:
         direction, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
         lr = schedule(state.step - start)
         params = jax.tree.map(lambda p, d: (p - lr * d).astype(p.dtype), state.params, direction)
@@ -95,9 +117,9 @@ def make_train_step(
         average = None if ema is None else ema_update(state.ema, params, ema, state.step)
         norms = {f"grad_norm/{name}": optax.tree.norm(tree) for name, tree in grads.items()}
         new = TrainState(step, params, optimizer_state, objective_state, average, state.key)
-        return new, {**metrics, "lr": lr, **norms}
+        return new, {"lr": lr, **norms}
 
-    return train_step
+    return update
 
 
 def step_keys(state: TrainState) -> tuple[jax.Array, jax.Array]:

@@ -11,13 +11,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from mmcl import experiment, optimizers, sharding
 from mmcl.built_stage import BuiltStage
-from mmcl.ema import ema_update
 from mmcl.state import TrainState
-from mmcl.step import keyed, step_keys
+from mmcl.step import held, keyed, make_update, step_keys
 from pallas_kernels.pair_reduce.flops import operations
 
 
@@ -60,19 +58,15 @@ def parts(built: BuiltStage, state: TrainState, batch: Mapping[str, Any]) -> Par
     frozen = optimizers.frozen(state.params, settings.optimizer.get("freeze", ()))
     optimizer = optimizers.make(state.params, **settings.optimizer)
     schedule = experiment.build_schedule(settings)
-
-    def held(params: dict[str, Any]) -> dict[str, Any]:
-        fixed = {name: frozen[name] for name in params}
-        return jax.tree.map(lambda p, f: jax.lax.stop_gradient(p) if f else p, params, fixed)
+    whole_update = make_update(optimizer, schedule, ema=settings.ema, start=built.stage.start)
 
     def encode(params: dict[str, Any], batch: Mapping[str, Any]) -> Any:
-        return {
-            modality: towers.encode(held(params), modality, batch[modality], train=True)
-            for modality in towers.modules
-        }
+        fixed = {name: frozen[name] for name in params}
+        return towers.encode_all(held(params, fixed), batch, train=True)
 
     def value(own: dict[str, Any], embeddings: Any, memory: Any, batch: Any, key: Any) -> Any:
-        result = objective(held(own)["objective"], memory, embeddings, batch, key)
+        params = held(own["objective"], frozen["objective"])
+        result = objective(params, memory, embeddings, batch, key)
         total = sum((term.mean() for term in result.terms.values()), start=jnp.float32(0))
         return total, (result.state, result.metrics)
 
@@ -105,15 +99,7 @@ def parts(built: BuiltStage, state: TrainState, batch: Mapping[str, Any]) -> Par
         return jnp.asarray(sum(jnp.vdot(found[i], ct) for i, ct in cotangents.items()))
 
     def update(state: TrainState, grads: dict[str, Any]) -> tuple[TrainState, Any]:
-        direction, moments = optimizer.update(grads, state.optimizer, state.params)
-        lr = schedule(state.step - built.stage.start)
-        params = jax.tree.map(lambda p, d: (p - lr * d).astype(p.dtype), state.params, direction)
-        average = state.ema
-        if settings.ema is not None:
-            average = ema_update(average, params, settings.ema, state.step)
-        norms = {name: optax.tree.norm(tree) for name, tree in grads.items()}
-        step = state.step + 1
-        return TrainState(step, params, moments, state.objective, average, state.key), norms
+        return whole_update(state, grads, state.objective)
 
     where = sharding.shardings(built.placed, built.mesh)
     grad_loss = jax.jit(jax.value_and_grad(loss_of, argnums=(0, 1), has_aux=True))

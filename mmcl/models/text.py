@@ -30,6 +30,7 @@ from mmcl.models.transformer import (
     masked_mean,
     positions,
     projection,
+    shared,
 )
 
 
@@ -75,7 +76,9 @@ class Tower(nn.Module):
         x_BxLxD = jnp.take(table_VxD, ids_BxL, axis=0) + positions(
             self, ids_BxL.shape[1], self.width
         )
-        x_BxLxD = self._encoder()(x_BxLxD, None if self.attend_padding else mask_BxL)
+        x_BxLxD = Encoder(**shared(self, Encoder), name="encoder")(
+            x_BxLxD, None if self.attend_padding else mask_BxL
+        )
         project = projection(self.projection, self.width, self.embed_dim)
         tokens_BxLxD = project(x_BxLxD)
         if self.pool == "mean":
@@ -85,19 +88,6 @@ class Tower(nn.Module):
         else:
             z_BxD = project(_last_there(x_BxLxD, mask_BxL))
         return Embedding(z_BxD, tokens_BxLxD, mask_BxL)
-
-    def _encoder(self) -> Encoder:
-        return Encoder(
-            self.depth,
-            self.heads,
-            self.mlp_ratio,
-            self.remat,
-            self.scan,
-            self.activation,
-            self.epsilon,
-            self.causal,
-            name="encoder",
-        )
 
 
 def _last_there(x_BxLxD: jax.Array, mask_BxL: jax.Array) -> jax.Array:

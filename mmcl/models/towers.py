@@ -58,6 +58,15 @@ class Towers:
         embedding = self.modules[modality].apply(variables, inputs, train=train)
         return jax.tree.map(lambda x: examples_split(_widen(x)), embedding)
 
+    def encode_all(
+        self, params: Mapping[str, Any], batch: Mapping[str, Any], *, train: bool
+    ) -> dict[str, Embedding]:
+        """Encode what a batch has of every modality."""
+        return {
+            modality: self.encode(params, modality, batch[modality], train=train)
+            for modality in self.modules
+        }
+
     def _narrow(self, x: jax.Array) -> jax.Array:
         if x.dtype == jnp.uint8:
             return (x.astype(jnp.float32) / 127.5 - 1.0).astype(self.dtype)

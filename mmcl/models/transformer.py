@@ -1,5 +1,6 @@
 """The transformer encoder that every token sequence goes through."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, Literal, cast
@@ -113,18 +114,15 @@ class Encoder(nn.Module):
             if self.remat != "none":
                 block = nn.remat(Block, policy=POLICIES[self.remat])
             for i in range(self.depth):
-                x_BxTxD = block(*self._block(), name=f"blocks_{i}")(x_BxTxD, mask_BxT)
+                x_BxTxD = block(**shared(self, Block), name=f"blocks_{i}")(x_BxTxD, mask_BxT)
         return nn.LayerNorm(self.epsilon, name="norm")(x_BxTxD)
-
-    def _block(self) -> tuple[int, float, Activation, float, bool]:
-        return self.heads, self.mlp_ratio, self.activation, self.epsilon, self.causal
 
     def _scanned(self, x_BxTxD: jax.Array, mask_BxT: jax.Array | None) -> jax.Array:
         params = self.variables["params"]
         stacked = jax.tree.map(
             lambda *layers: jnp.stack(layers), *(params[f"blocks_{i}"] for i in range(self.depth))
         )
-        block = Block(*self._block(), parent=None)
+        block = Block(**shared(self, Block), parent=None)
 
         def layer(x_BxTxD: jax.Array, params: Any) -> tuple[jax.Array, None]:
             return cast(jax.Array, block.apply({"params": params}, x_BxTxD, mask_BxT)), None
@@ -132,6 +130,12 @@ class Encoder(nn.Module):
         if self.remat != "none":
             layer = jax.checkpoint(layer, policy=POLICIES[self.remat], prevent_cse=False)
         return jax.lax.scan(layer, x_BxTxD, stacked)[0]
+
+
+def shared(module: nn.Module, part: type[nn.Module]) -> dict[str, Any]:
+    """The options of a part that the module it belongs to has too, under the same names."""
+    fields = {field.name for field in dataclasses.fields(part)} - {"parent", "name"}
+    return {name: getattr(module, name) for name in sorted(fields) if hasattr(module, name)}
 
 
 def mlp(x_BxTxD: jax.Array, ratio: float, activation: Activation) -> jax.Array:

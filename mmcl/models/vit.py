@@ -36,6 +36,7 @@ from mmcl.models.transformer import (
     masked_mean,
     positions,
     projection,
+    shared,
 )
 
 
@@ -96,7 +97,7 @@ class Tower(nn.Module):
             x_BxTxD = jnp.concatenate([cls_Bx1xD, x_BxTxD], axis=1)
         if self.pre_norm:
             x_BxTxD = nn.LayerNorm(self.epsilon, name="norm_pre")(x_BxTxD)
-        return self._pooled(self._encoder()(x_BxTxD))
+        return self._pooled(Encoder(**shared(self, Encoder), name="encoder")(x_BxTxD))
 
     def _pooled(self, x_BxTxD: jax.Array) -> Embedding:
         project = projection(self.projection, self.width, self.embed_dim)
@@ -105,20 +106,8 @@ class Tower(nn.Module):
             return Embedding(masked_mean(tokens_BxTxD, None), tokens_BxTxD)
         if self.pool == "cls":
             return Embedding(project(x_BxTxD[:, 0]), tokens_BxTxD)
-        pool = AttentionPool(self.heads, self.mlp_ratio, self.activation, self.epsilon, name="pool")
+        pool = AttentionPool(**shared(self, AttentionPool), name="pool")
         return Embedding(project(pool(x_BxTxD)), tokens_BxTxD)
-
-    def _encoder(self) -> Encoder:
-        return Encoder(
-            self.depth,
-            self.heads,
-            self.mlp_ratio,
-            self.remat,
-            self.scan,
-            self.activation,
-            self.epsilon,
-            name="encoder",
-        )
 
 
 def kept_patches(keep: float, patches: int) -> int:

@@ -171,20 +171,15 @@ def _loss(built: BuiltStage, state: Any, batch: Any) -> Any:
     settings = built.stage.settings
     towers, objective = experiment.build_towers(settings), experiment.build_objective(settings)
     split = NamedSharding(built.mesh, PartitionSpec(batch_sharding(built.mesh).spec[0]))
-    embeddings = {
-        modality: jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=split),
-            jax.eval_shape(
-                lambda params, batch, key, modality=modality: towers.encode(
-                    params, modality, keyed(batch, towers.modules, key)[modality], train=True
-                ),
-                state.params,
-                batch,
-                state.key,
-            ),
-        )
-        for modality in towers.modules
-    }
+
+    def encode(params: Any, batch: Any, key: Any) -> Any:
+        batch = {**batch, **keyed(batch, towers.modules, key)}
+        return towers.encode_all(params, batch, train=True)
+
+    embeddings = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=split),
+        jax.eval_shape(encode, state.params, batch, state.key),
+    )
 
     def loss(params: Any, z: Any, memory: Any, batch: Any, key: Any) -> Any:
         result = objective(params, memory, z, batch, key)

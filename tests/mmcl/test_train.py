@@ -18,6 +18,7 @@ from rich.console import Console
 
 from data_pipelines.errors import InputError
 from mmcl import experiment, metrics_log, workdir
+from mmcl.bench.step import compilations
 from mmcl.built_stage import build
 from mmcl.checkpoint import Checkpoints
 from mmcl.evals.embedded import Embedded
@@ -342,14 +343,7 @@ def test_a_step_on_a_mesh_is_compiled_once_and_stays_where_it_is(
     """Parameters, their moments and what an objective remembers lie alike before and after."""
     tiny_config["objective"] = {"name": "queue", "length": 32, "positives": "concept"}
     mesh = make_mesh(Axes(data=2, fsdp=2, tensor=2))
-    compiled: list[str] = []
-
-    def note(event: str, seconds: float, **more: Any) -> None:
-        if event.endswith("backend_compile_duration"):
-            compiled.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(note)
-    with jax.set_mesh(mesh):
+    with jax.set_mesh(mesh), compilations() as compiled:
         built = build(experiment.stages(tiny_config)[0], mesh)
         state, counts = built.init(), []
         for batch in itertools.islice(Feed(built, 0, {}, Ignored()), 3):
