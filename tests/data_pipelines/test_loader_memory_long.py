@@ -20,7 +20,7 @@ from data_pipelines.loader import train_batches
 from data_pipelines.open_source import open_source
 from data_pipelines.order import Order
 from data_pipelines.pipeline import Pipeline
-from data_pipelines.transforms import crop, text
+from data_pipelines.transforms import crop, image, text
 
 def resident():
     with open("/proc/self/statm") as file:
@@ -29,7 +29,8 @@ def resident():
 stop = int(sys.argv[2]) // 100 + 200
 source = open_source(json.loads(sys.argv[1]))
 template = functools.partial(text.template, templates=["a {}", "the {}"])
-pictures = [functools.partial(crop.random_resized, size=16)]
+cut = functools.partial(crop.random_resized, size=16)
+pictures = [cut, functools.partial(image.resize, size=16)]
 pipeline = Pipeline({"image": pictures, "text": [template]}, source)
 order = Order(len(source), 0)
 batches = train_batches(source, pipeline, order, batch_size=100, start=0, stop=stop)
