@@ -1,7 +1,6 @@
 """Tests see 8 CPU devices; what needs fewer takes a part of them."""
 
 import os
-from collections.abc import Iterator
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
@@ -57,17 +56,18 @@ def tiny_config() -> dict[str, Any]:
     }
 
 
-@pytest.fixture(autouse=True)
-def quick_compilation(request: pytest.FixtureRequest) -> Iterator[None]:
-    """But for long tests, programs are compiled in half the time, without most optimisations."""
-    quick = request.node.get_closest_marker("long") is None
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """But for long tests, programs are compiled in half the time, without most optimisations.
+
+    Before any fixture, so that what a module's tests share is compiled as they are.
+    """
+    quick = item.get_closest_marker("long") is None
     jax.config.update("jax_disable_most_optimizations", quick)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture
-def optimized(quick_compilation: None) -> None:
+def optimized() -> None:
     """Programs compiled as for users, where a test is about what the compiler makes of them."""
     jax.config.update("jax_disable_most_optimizations", False)
 

@@ -1,7 +1,6 @@
-"""What tests of the engine share; most of their time goes into compiling what runs once."""
+"""What tests of the engine share."""
 
 import itertools
-from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -12,15 +11,6 @@ from jax.experimental import pallas as pl
 from pallas_kernels.pair_reduce.in_kernel import evaluate
 from pallas_kernels.pair_reduce.pieces import Pieces, Place, Target
 from pallas_kernels.pair_reduce.stored import Stored
-
-
-@pytest.fixture(autouse=True)
-def quick_compilation() -> Iterator[None]:
-    """Programs are compiled in half the time, without most optimisations."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
 
 CUT = Target("cut", width=lambda size: 16, least=16, slices=False)
 

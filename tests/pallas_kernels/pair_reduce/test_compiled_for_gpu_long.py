@@ -50,11 +50,6 @@ device_description_str: "NVIDIA H100 80GB HBM3"
 """
 
 
-@pytest.fixture(autouse=True)
-def quick_compilation():
-    """Not here: the optimised program is what counts."""
-
-
 def mesh_of(devices):
     topology = topologies.get_topology_desc(
         platform="cuda", target_config=H100, topology=f"1x1x{devices}"

@@ -41,11 +41,6 @@ SIZES = [  # of each generation: few chips and many
 EACH, D = 1024, 512  # examples of a device, width
 
 
-@pytest.fixture(autouse=True)
-def quick_compilation():
-    """Not here: the optimised program is what counts."""
-
-
 @cache
 def devices(name):
     os.environ.update(ENVIRONMENT)

@@ -15,14 +15,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from pallas_kernels.pair_reduce import Reduce, SoftmaxMean, TopK, choices, pair_reduce, pair_sum
 from pallas_kernels.pair_reduce.flops import products
 
+pytestmark = pytest.mark.usefixtures("optimized")
 MIB = 1 << 20
-
-
-@pytest.fixture(autouse=True)
-def quick_compilation():
-    """Not here: the optimised program is what counts."""
-
-
 SCALE = jax.ShapeDtypeStruct((), jnp.float32)
 
 
