@@ -142,6 +142,8 @@ def build(stage: Stage, mesh: AnyMesh) -> BuiltStage:
         )
     seed = (settings.seed,)
     example = first_usable(source, lambda raw, i: stack([pipeline(raw, i, seed=seed, train=True)]))
+    for modality in towers.modules:
+        _check_inputs(modality, example[modality])
     key = jax.random.key(settings.seed)
 
     def init_params() -> dict[str, Any]:
@@ -188,6 +190,16 @@ def build(stage: Stage, mesh: AnyMesh) -> BuiltStage:
         example=example,
         encoders=make_encoders(towers, mesh),
     )
+
+
+def _check_inputs(modality: str, inputs: Any) -> None:
+    """That a tower can take what the transforms of its modality give."""
+    if not isinstance(inputs, Mapping):
+        raise InputError(
+            f"config.transforms.{modality}: a tower takes named arrays (a 'value', a 'mask'), "
+            "which the last transform does not give; end with one that does, as image.resize or "
+            "text.tokenize do."
+        )
 
 
 def _alike(a: Any, b: Any) -> bool:

@@ -11,6 +11,7 @@ import pytest
 from jax.extend import core
 from jax.sharding import Mesh
 
+from data_pipelines.errors import InputError
 from mmcl import experiment
 from mmcl.built_stage import BuiltStage, build
 from mmcl.feed import Feed
@@ -127,3 +128,11 @@ def test_a_narrow_state_halves_the_optimisers_bytes_and_changes_no_gradient(
 
 def is_placed(x: Any) -> bool:
     return hasattr(x, "nbytes")
+
+
+def test_transforms_that_give_no_value_are_refused(
+    config: dict[str, Any], one_device: Mesh
+) -> None:
+    transforms = config["transforms"] | {"image": [{"name": "image.composite"}]}
+    with pytest.raises(InputError, match=r"config.transforms.image: .* end with one that does"):
+        built(config, one_device, transforms=transforms)
