@@ -217,7 +217,7 @@ def test_clip_makes_four_products() -> None:
     assert products(case.function, *case.args, unit=2 * B * B * D) == 4.0
 
 
-@pytest.mark.parametrize("name", ["clip", "siglip"])
+@pytest.mark.parametrize("name", ["clip", pytest.param("siglip", marks=pytest.mark.long)])
 def test_implementations_agree_and_the_one_named_runs(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,6 +54,7 @@ def made(name: str, saved: dict[str, Any] | None = None) -> dict[str, Any]:
     return made
 
 
+@pytest.mark.long
 def test_json_of_real_timings_and_a_file_that_the_engine_follows(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

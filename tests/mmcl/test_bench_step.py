@@ -103,6 +103,7 @@ def written(folder: Path, config: dict[str, Any]) -> str:
 # What is measured
 
 
+@pytest.mark.long
 def test_a_real_run(tmp_path: Path, small_config: dict[str, Any]) -> None:
     """More steps than the experiment has; shares add up; nothing is compiled or moved in secret,
     for `Loop` forbids transfers as `train` does."""
@@ -128,7 +129,11 @@ def test_a_real_run(tmp_path: Path, small_config: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("changes", "axes"),
     [
-        ({"optimizer": {"name": "sgd"}}, Axes(data=2, fsdp=2, tensor=2)),
+        pytest.param(
+            {"optimizer": {"name": "sgd"}},
+            Axes(data=2, fsdp=2, tensor=2),
+            marks=pytest.mark.long,
+        ),
         (
             {
                 "objective": {"name": "filip"},

@@ -708,6 +708,7 @@ def test_a_url_that_cannot_be_used_is_said_before_training(at_home: Path) -> Non
     assert line.startswith("gss://bucket/run: there is no file system 'gss'.")
 
 
+@pytest.mark.long
 def test_a_sweep_at_a_url(at_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its runs are `mmcl train`, here in this process, for there the URL is another one."""
     memory, trained = fsspec.filesystem("memory"), []

@@ -95,6 +95,7 @@ def test_a_run_leaves_what_it_should(straight: Path, tiny_config: dict[str, Any]
     assert steps == [2, 4, 6]
 
 
+@pytest.mark.long
 def test_the_loss_falls_when_there_is_little_to_learn(
     tmp_path: Path, tiny_config: dict[str, Any], one_device: Mesh
 ) -> None:
@@ -242,7 +243,9 @@ def test_a_finished_run_is_not_trained_again(
     assert [split.split for split in splits] == ["unseen_artist"]
 
 
-@pytest.mark.parametrize("axes", [Axes(), Axes(slice=2, fsdp=2, tensor=2)])
+@pytest.mark.parametrize(
+    "axes", [Axes(), pytest.param(Axes(slice=2, fsdp=2, tensor=2), marks=pytest.mark.long)]
+)
 def test_eight_devices_equal_one(
     tmp_path: Path, tiny_config: dict[str, Any], one_device: Mesh, axes: Axes
 ) -> None:
@@ -310,7 +313,7 @@ def test_stages_resume_in_the_second(
         assert run(tiny_config, folder, one_device) == straight
 
 
-@pytest.mark.parametrize("devices", [1, 8])
+@pytest.mark.parametrize("devices", [1, pytest.param(8, marks=pytest.mark.long)])
 def test_what_an_objective_remembers_survives_a_kill(
     tmp_path: Path, tiny_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, devices: int
 ) -> None:

@@ -52,7 +52,7 @@ def drawn(batch: int = 3) -> np.ndarray:
     return np.random.default_rng(0).normal(size=(batch, H, W, C)).astype("f4")
 
 
-@pytest.mark.parametrize("pool", ["cls", "map"])
+@pytest.mark.parametrize("pool", ["cls", pytest.param("map", marks=pytest.mark.long)])
 def test_kept_patches_are_those_of_the_record_and_the_class_token_stays(pool: str) -> None:
     """What is kept goes through as if the picture had no other patches, in their places."""
     tower = Tower(**SMALL, pool=pool, keep=0.5)

@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 
 from mmcl.mesh import data_mesh, replicate, split_batch
 
@@ -30,7 +31,8 @@ def on_one_and_eight(objective, problem):
     return [[x for x in tree if x.dtype != jax.dtypes.float0] for tree in leaves]
 
 
-def test_eight_devices_are_one(make_objective, make_problem, optimized):
+@pytest.mark.long
+def test_eight_devices_are_one(make_objective, make_problem):
     """In float64 to 1e-12; in float32 against that at most 2e-5, and 4 times one device's error."""
     objective = make_objective(B, D)
     with jax.enable_x64(True):

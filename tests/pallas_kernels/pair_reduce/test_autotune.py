@@ -170,6 +170,7 @@ def test_on_several_devices_their_ways_to_meet_are_tried_too(monkeypatch):
     assert ways == {("xla", "ring"), ("xla", "gather")} | kernel
 
 
+@pytest.mark.long
 def test_real_timings_give_choices_that_are_followed():
     """Whatever was fastest: it was tried, it survives JSON, and the engine does it again."""
     x = jnp.ones((140, 4))

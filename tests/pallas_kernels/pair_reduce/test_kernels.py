@@ -102,7 +102,11 @@ def differentiated(trees, reductions, **options):
 
 @pytest.mark.parametrize(
     "n, m, blocks, groups",
-    [(7, 11, None, None), (40, 70, (16, 32), None), (60, 40, (16, 16), 4)],
+    [
+        (7, 11, None, None),
+        pytest.param(40, 70, (16, 32), None, marks=pytest.mark.long),
+        (60, 40, (16, 16), 4),
+    ],
 )
 def test_every_statistic_and_gradient_is_that_of_the_dense_grid(
     assert_close, impl, n, m, blocks, groups
@@ -193,7 +197,7 @@ OPS = ["sum", "logsumexp", "max", SoftmaxMean("b"), SoftmaxMean("z"), SoftmaxMea
 WITHOUT_SHRINKING = (Phase.explicit, Phase.reuse, Phase.generate)  # which takes minutes
 
 
-@settings(max_examples=6, deadline=None, phases=WITHOUT_SHRINKING)
+@settings(max_examples=4, deadline=None, phases=WITHOUT_SHRINKING)
 @given(
     st.tuples(st.integers(1, 40), st.integers(1, 40)),
     st.tuples(*(st.sampled_from(list(some)) for some in (SCORES, CURVES, MASKS))),
@@ -287,7 +291,12 @@ def test_products_are_as_many_as_those_of_xla(impl):
 
 @pytest.mark.parametrize(
     "comm, n, m",
-    [("ring", 64, 96), ("ring", 96, 64), ("gather", 96, 64), ("hierarchical", 64, 96)],
+    [
+        ("ring", 64, 96),
+        pytest.param("ring", 96, 64, marks=pytest.mark.long),
+        ("gather", 96, 64),
+        pytest.param("hierarchical", 64, 96, marks=pytest.mark.long),
+    ],
 )
 def test_on_a_mesh_it_is_as_on_one_device(assert_close, impl, comm, n, m):
     with jax.enable_x64(True):

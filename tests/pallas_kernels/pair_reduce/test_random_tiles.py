@@ -77,7 +77,7 @@ def side(rng, n):
     return {"z": rng.normal(size=(n, 3)), "a": rng.normal(size=n), "label": rng.integers(0, 3, n)}
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(problems(), term, term, reductions, st.integers(0, 99))
 def test_a_random_tile_has_the_values_and_gradients_of_the_dense_grid(problem, a, b, drawn, seed):
     n, m, blocks, groups = problem
