@@ -1,17 +1,14 @@
 """metrics.jsonl and TensorBoard events of a run."""
 
 import json
-import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tensorboardX import SummaryWriter
-
+from mmcl.appended import Appended
+from mmcl.events_log import EventsLog
 from mmcl.wandb_log import WandbLog
-
-logging.getLogger("tensorboardX").setLevel(logging.ERROR)  # it speaks of every NaN
 
 _NOT_FINITE = ("NaN", "Infinity", "-Infinity")
 
@@ -34,21 +31,19 @@ class MetricsLog:
         temporary = self._path.with_suffix(".tmp")
         temporary.write_text("".join(_line(row) for row in kept))
         temporary.replace(self._path)
-        self._file = self._path.open("a", buffering=1)
-        self._events = SummaryWriter(
-            str(workdir / "tensorboard"),
-            purge_step=step + 1,  # TensorBoard forgets what an earlier try logged after `step`
-            filename_suffix=f".{step}",
-            flush_secs=10,
-        )
+        self._file = Appended(self._path)
+        self._events = EventsLog(workdir / "tensorboard", step)
 
     def write(self, row: dict[str, Any]) -> None:
         """`row` has `step`, numbers by name (of any library), and what else JSON can hold."""
         row = {name: x.item() if hasattr(x, "item") else x for name, x in row.items()}
         self._file.write(_line(row))
-        for name, value in row.items():
-            if name != "step" and isinstance(value, int | float) and not isinstance(value, bool):
-                self._events.add_scalar(name, value, row["step"])
+        numbers = {
+            name: value
+            for name, value in row.items()
+            if name != "step" and isinstance(value, int | float) and not isinstance(value, bool)
+        }
+        self._events.write(row["step"], numbers)
         for one in self._also:
             one.write(row)
 

@@ -13,6 +13,7 @@ from jax.experimental import multihost_utils
 
 from data_pipelines.errors import InputError
 from data_pipelines.faults import Reject, by_kind, too_many
+from mmcl.appended import Appended
 
 _ROOM = 4096  # bytes for the counts of one process
 
@@ -44,6 +45,7 @@ class RejectedLog:
             files |= set(found) - others
         for file in files:
             _cut(file, step)
+        self._file: Appended | None = None  # only where there is something to tell
         self._seen = {(row["split"], row["index"]) for row in _read(self.path) if "split" in row}
 
     def add(self, step: int, rejected: Iterable[Reject]) -> None:
@@ -94,8 +96,9 @@ class RejectedLog:
             "index": one.index,
             **where,
         }
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+        if self._file is None:
+            self._file = Appended(self.path)
+        self._file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
