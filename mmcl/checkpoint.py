@@ -1,21 +1,32 @@
-"""Checkpoints: training state, data state and clock, saved together and asynchronously."""
+"""Checkpoints: training state, data state and clock, saved together and asynchronously.
+
+The files of one appear as a whole or not at all, with their checksums: what a kill left half
+written is removed by the next run, what was damaged later is noticed before it is used.
+"""
 
 import contextlib
+import errno
 import logging
 import math
+import os
+import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from data_pipelines.errors import InputError
 from data_pipelines.names import nearest
+from mmcl import checksums
+from mmcl.processes import agreed, any_says, is_first
 from mmcl.state import TrainState
+from mmcl.workdir import saved_steps
 
-logging.getLogger("absl").setLevel(logging.WARNING)  # orbax tells every step of a save
+logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax tells every step, and every failure
 logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # and every read of a damaged file
 
 
@@ -23,6 +34,43 @@ class Restored(NamedTuple):
     state: TrainState
     data: dict[str, Any]  # where the data order stands: {"step": ..., "seed": ...}
     clock: dict[str, float]  # {"seconds": ..., "examples": ...}
+
+
+def newest_sound(
+    workdir: Path, tell: Callable[[str], None], *, apart: bool = False
+) -> tuple[int, list[int]]:
+    """Step of the newest checkpoint that is as it was written, or 0; and the damaged after it.
+
+    Args:
+        tell: who is told of them.
+        apart: as `Checkpoints` has it.
+
+    Raises:
+        InputError: there are checkpoints, and all are damaged.
+    """
+    damaged: list[int] = []
+    while step := agreed(max(set(saved_steps(workdir)) - set(damaged), default=0)):
+        at = workdir / "checkpoints" / str(step)
+        found = checksums.damage(at) if apart or is_first() else None
+        if not any_says(found is not None):
+            break
+        damaged.append(step)
+        tell(f"Checkpoint {step} is damaged ({found or 'another process tells how'}).")
+    if damaged and not step:
+        raise InputError(
+            f"All checkpoints in {workdir} are damaged; train again from the start, in another "
+            "folder."
+        )
+    return step, damaged
+
+
+def put_aside(workdir: Path, steps: Iterable[int]) -> None:
+    """Checkpoints that shall not count are kept under another name, `STEP.damaged`."""
+    for step in steps:
+        at = workdir / "checkpoints" / str(step)
+        aside = at.with_name(f"{step}.damaged")
+        shutil.rmtree(aside, ignore_errors=True)
+        at.rename(aside)
 
 
 class Checkpoints:
@@ -35,6 +83,8 @@ class Checkpoints:
             equals the newest.
         apart: each process has a workdir of its own, and writes what it holds into that: all of
             their files together are a checkpoint.
+        writes: whether this is the run itself; others only read.
+        tell: who is told what could not be saved.
     """
 
     def __init__(
@@ -45,8 +95,12 @@ class Checkpoints:
         keep_every: int | None = None,
         best: str | None = None,
         apart: bool = False,
+        writes: bool = True,
+        tell: Callable[[str], None] = print,
     ):
-        self._best = best
+        self._folder = (workdir / "checkpoints").absolute()
+        self._best, self._tell = best, tell
+        self._saving, self._lost = 0, False  # the step of the newest save; whether it failed
         kept: list[Any] = [preservation_policy.LatestN(keep)]
         if keep_every is not None:
             kept.append(preservation_policy.EveryNSteps(keep_every))
@@ -56,21 +110,26 @@ class Checkpoints:
                     get_metric_fn=self._quality, n=1, keep_checkpoints_without_metrics=False
                 )
             )
-        options = ocp.CheckpointManagerOptions(
+        self._options = ocp.CheckpointManagerOptions(
             preservation_policy=preservation_policy.AnyPreservationPolicy(kept),
             best_fn=None if best is None else self._quality,
             enable_async_checkpointing=True,
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._sum),
+            cleanup_tmp_directories=writes,
+            read_only=not writes,
         )
-        handlers = None
         if apart:
-            options.multiprocessing_options = ocp.options.MultiprocessingOptions(primary_host=None)
-            handlers = _handlers(options.multiprocessing_options)
-        self._manager = ocp.CheckpointManager(
-            (workdir / "checkpoints").absolute(), options=options, item_handlers=handlers
-        )
+            alone = ocp.options.MultiprocessingOptions(primary_host=None)
+            self._options.multiprocessing_options = alone
+        self._apart = apart
+        self._manager = self._open()
         at = None if best is None else self._manager.best_step()
         known = None if at is None else self._manager.metrics(at)
         self._best_quality = self._quality(known or {})
+
+    def _open(self) -> ocp.CheckpointManager:
+        handlers = _handlers(self._options.multiprocessing_options) if self._apart else None
+        return ocp.CheckpointManager(self._folder, options=self._options, item_handlers=handlers)
 
     def save(
         self,
@@ -82,21 +141,48 @@ class Checkpoints:
     ) -> None:
         """Start saving; the files appear as a whole or not at all.
 
+        Where they cannot be written, somebody is told, what there is stays, and training goes on.
+
         Args:
             metrics: what an evaluation at this very step found; its numbers are saved with it where
                 there is a `best`.
         """
         self._best_quality = max(self._best_quality, self._quality(metrics or {}))
         found = {name: x for name, x in (metrics or {}).items() if isinstance(x, int | float)}
-        self._manager.save(
-            step,
-            metrics=None if self._best is None else found,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state._asdict()),
-                data=ocp.args.JsonSave(data),
-                clock=ocp.args.JsonSave(clock),
-            ),
+        items = ocp.args.Composite(
+            state=ocp.args.StandardSave(state._asdict()),
+            data=ocp.args.JsonSave(data),
+            clock=ocp.args.JsonSave(clock),
         )
+        with self._telling():
+            self._manager.wait_until_finished()
+        self._saving, self._lost = step, False
+        with self._telling():
+            self._manager.save(step, metrics=None if self._best is None else found, args=items)
+
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Whatever makes a save fail is told, and what it left is removed."""
+        try:
+            yield
+        except Exception as error:  # a full disk, a folder that is gone, ...
+            self._lost = True
+            _only_the_first_is_told()
+            self._manager = self._open()  # which begins with a clean folder
+            newest = self._manager.latest_step()
+            said = " ".join(str(error).split()) or type(error).__name__
+            full = os.strerror(errno.ENOSPC)
+            why = full if full in said else said[:200]
+            self._tell(
+                f"Step {self._saving} could not be saved ({why}); "
+                + (f"the newest checkpoint is that of step {newest}." if newest else "none is.")
+            )
+
+    def _sum(self) -> None:
+        """Every file of a checkpoint is written, and its folder not yet called by its step."""
+        for folder in self._folder.iterdir():
+            if folder.name.partition(".")[0] == str(self._saving):
+                checksums.write(folder, jax.process_index() if self._apart else 0)
 
     def is_best(self, metrics: Mapping[str, Any]) -> bool:
         """Whether an evaluation found better than any that a checkpoint was kept of, so that it
@@ -148,30 +234,43 @@ class Checkpoints:
         """The checkpoint of `step`, laid out like `like` (shapes, shardings).
 
         Raises:
-            InputError: it cannot be read, or does not fit the model of this config.
+            InputError: it is damaged, or does not fit the model of this config.
         """
+        at = self._folder / str(step)
+        if damage := checksums.damage(at):
+            earlier = max((one for one in self._manager.all_steps() if one < step), default=None)
+            take = f"take that of step {earlier}" if earlier else "train again from the start"
+            raise InputError(f"{at} is damaged ({damage}): {take}.")
         try:
-            with _one_failure():
-                saved = self._manager.restore(
-                    step,
-                    args=ocp.args.Composite(
-                        state=ocp.args.StandardRestore(like._asdict()),
-                        data=ocp.args.JsonRestore(),
-                        clock=ocp.args.JsonRestore(),
-                    ),
-                )
+            saved = self._manager.restore(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardRestore(like._asdict()),
+                    data=ocp.args.JsonRestore(),
+                    clock=ocp.args.JsonRestore(),
+                ),
+            )
         except Exception as error:  # the library raises nothing narrower
-            earlier = max((at for at in self._manager.all_steps() if at < step), default=None)
-            then = f"checkpoint {earlier} is used" if earlier else "train again from the start"
+            _only_the_first_is_told()
             raise InputError(
-                f"{self._manager.directory / str(step)} is damaged, or of another model: delete "
-                f"it and {then}. (--debug shows the cause.)"
+                f"{at} does not fit the model of this config. (--debug shows the cause.)"
             ) from error
         return Restored(TrainState(**saved["state"]), saved["data"], saved["clock"])
 
     def close(self) -> None:
-        """Until every save that was started is on disk."""
+        """Until every save that was started is on disk.
+
+        Raises:
+            InputError: the last could not be written.
+        """
+        with self._telling():
+            self._manager.wait_until_finished()
         self._manager.close()
+        if self._lost:
+            raise InputError(
+                f"The state of step {self._saving} could not be saved in {self._folder}; make room "
+                "there, and the same command goes on."
+            )
 
 
 def _handlers(processes: ocp.options.MultiprocessingOptions) -> dict[str, Any]:
@@ -181,9 +280,8 @@ def _handlers(processes: ocp.options.MultiprocessingOptions) -> dict[str, Any]:
     return {"state": state, "data": json, "clock": json, "metrics": json}
 
 
-@contextlib.contextmanager
-def _one_failure() -> Iterator[None]:
-    """Of all parallel reads that a damaged file fails, only the first is told.
+def _only_the_first_is_told() -> None:
+    """Of all parallel reads or writes that fail, only the first is told.
 
     The others end after it, in threads, with nobody left to hear them: they would litter stderr.
     """
@@ -195,5 +293,3 @@ def _one_failure() -> Iterator[None]:
             before(failure)
 
     sys.unraisablehook = hook
-    yield
-    sys.unraisablehook = before  # not after a failure: the others may come late

@@ -1,5 +1,6 @@
 """Open a run that `mmcl train` left behind."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from data_pipelines.names import nearest
 from mmcl import config as configs
 from mmcl import experiment, workdir
 from mmcl.built_stage import build
-from mmcl.checkpoint import Checkpoints
+from mmcl.checkpoint import Checkpoints, newest_sound
 from mmcl.mesh import fitting_mesh
 from mmcl.model import Model
 
@@ -22,12 +23,19 @@ class Run(NamedTuple):
     model: Model
 
 
-def load(folder: Path, mesh: Mesh | None = None, step: int | str | None = None) -> Run:
+def load(
+    folder: Path,
+    mesh: Mesh | None = None,
+    step: int | str | None = None,
+    tell: Callable[[str], None] = print,
+) -> Run:
     """The model of a checkpoint in a workdir, with its data.
 
     Args:
         mesh: the devices; None: all, along the axes of the run where they come out even.
-        step: of the checkpoint, or "best", by `config.checkpoint.best`; None: the newest.
+        step: of the checkpoint, or "best", by `config.checkpoint.best`; None: the newest that is
+            not damaged.
+        tell: who is told of damage.
 
     Raises:
         InputError: the folder holds no run, or the run has no such checkpoint.
@@ -51,10 +59,12 @@ def load(folder: Path, mesh: Mesh | None = None, step: int | str | None = None) 
     saved = workdir.saved_steps(folder)
     if not saved:
         raise InputError(f"{folder} has no checkpoint yet; `mmcl train` writes them.")
-    if step not in (None, "best", *saved):
+    if step is None:
+        step, _ = newest_sound(folder, tell)
+    if step not in ("best", *saved):
         raise InputError(f"{folder} has no checkpoint of step {step}; it has {saved}.")
-    checkpoints = Checkpoints(folder, best=stages[0].settings.checkpoint.best)
-    at = checkpoints.best_step() if step == "best" else int(step or saved[-1])
+    checkpoints = Checkpoints(folder, best=stages[0].settings.checkpoint.best, writes=False)
+    at = checkpoints.best_step() if step == "best" else int(step)
     mesh = mesh or fitting_mesh(stages[0].settings.mesh)
     with jax.set_mesh(mesh):
         built = build(next(stage for stage in stages if at <= stage.stop), mesh)

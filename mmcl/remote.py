@@ -32,14 +32,15 @@ from fsspec.asyn import AsyncFileSystem
 
 from data_pipelines import files
 from data_pipelines.errors import InputError
-from mmcl.workdir import saved_steps
+from mmcl import checksums
+from mmcl.workdir import LOCK, saved_steps
 
 EVERY_S = 30.0  # between uploads of files that change
 _LOOK_S = 0.5  # between looks for a new checkpoint
 _OF_CHECKPOINT = re.compile(r"((?:.*/)?checkpoints/(\d+))/(.+)")  # (its folder, step, file)
 _ARRIVED = re.compile(r"\.arrived-(\d+)-of-(\d+)")
 _PROBE = ".mmcl-"  # a file of this name is written to see whether the URL takes any
-_UNFINISHED = (".tmp", ".part")  # names of files that are being written
+_NOT_SENT = (".tmp", ".part", LOCK)  # ends of names of what is of this machine alone
 
 Arrays = Literal["newest", "all", "none"] | int  # of which checkpoints, or of which step
 
@@ -67,6 +68,8 @@ class Mirror:
         self._leaving.mkdir()
         self._there: dict[str, tuple[int, int]] = {}  # files as the URL has them: bytes, time
         self._steps: set[int] = set()  # whose checkpoints are there, or on their way
+        self._gone: set[int] = set()  # of these, those that are no more here
+        self._again: set[int] = set()  # and those that are once more
         self._pushing, self._holding = threading.Lock(), threading.Lock()
 
     def shown(self, path: Path | str) -> str:
@@ -104,8 +107,23 @@ class Mirror:
                 raise InputError(f"{self._url} holds files but no run: it has no config.json.")
             coming = _wanted(found, arrays)
             list(pool.map(self._fetch, coming))
+            if arrays == "newest":
+                coming += self._fetch_sound(found, pool)
         self._there |= {name: _facts(self.folder / name) for name in coming}
         self._steps = {step for folder, step in _arrived(found) if folder == f"checkpoints/{step}"}
+
+    def _fetch_sound(self, found: set[str], pool: ThreadPoolExecutor) -> list[str]:
+        """Where the newest checkpoint is damaged, the arrays of those before, until one is not."""
+        fetched: list[str] = []
+        for step in reversed(saved_steps(self.folder)):
+            at = f"checkpoints/{step}/"
+            if step != max(saved_steps(self.folder)):
+                new = [name for name in found if name.startswith(f"{at}state/")]
+                list(pool.map(self._fetch, new))
+                fetched += new
+            if checksums.damage(self.folder / at) is None:
+                break
+        return fetched
 
     def remove_unfinished(self) -> None:
         """Remove checkpoints at the URL that a kill left half uploaded."""
@@ -132,6 +150,9 @@ class Mirror:
                 list(pool.map(self._send_changed, changed[1:]))  # rows before their checkpoint
                 for step in held:
                     folder = self._leaving / str(step)
+                    if step in self._again:  # what is there was damaged
+                        self._again.discard(step)
+                        self._remove({f"checkpoints/{step}"}, self._listed())
                     parts = [part for part in folder.rglob("*") if part.is_file()]
                     at = f"{self._root}/checkpoints/{step}"
                     paths = [f"{at}/{part.relative_to(folder).as_posix()}" for part in parts]
@@ -213,7 +234,7 @@ class Mirror:
             here = Path(top).relative_to(self.folder)
             if here.name == "checkpoints":
                 folders.clear()
-            for name in (here / name for name in names if not name.endswith(_UNFINISHED)):
+            for name in (here / name for name in names if not name.endswith(_NOT_SENT)):
                 file = self.folder / name
                 with contextlib.suppress(FileNotFoundError):
                     if file.is_file() and self._there.get(name.as_posix()) != _facts(file):
@@ -238,7 +259,11 @@ class Mirror:
         run may remove its own meanwhile. Whether there were any.
         """
         with self._holding:
-            new = sorted(set(saved_steps(self.folder)) - self._steps)
+            saved = set(saved_steps(self.folder))
+            self._again |= self._gone & saved
+            self._gone = (self._gone | self._steps - saved) - saved
+            self._steps -= self._again
+            new = sorted(saved - self._steps)
             for step in new:
                 part = self._leaving / f"part-{step}"
                 complete = self.folder / "checkpoints" / str(step)

@@ -1,12 +1,18 @@
 """The folder of a run: whose it is, and that it can be written."""
 
+import contextlib
+import fcntl
 import os
 import re
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from data_pipelines.errors import InputError
 from mmcl import config as configs
+
+LOCK = "train.lock"  # held by the process that trains; the kernel takes it from a dead one
 
 
 def check(workdir: Path, experiment: str, config: dict[str, Any]) -> None:
@@ -16,7 +22,7 @@ def check(workdir: Path, experiment: str, config: dict[str, Any]) -> None:
         InputError: it cannot be written, or belongs to something else.
     """
     writable(workdir, "--workdir")
-    if not workdir.is_dir() or not any(workdir.iterdir()):
+    if not workdir.is_dir() or all(file.name == LOCK for file in workdir.iterdir()):
         return
     if not (workdir / "config.json").is_file():
         raise InputError(f"{workdir} holds files but no run; give an empty folder with --workdir.")
@@ -32,10 +38,11 @@ def check(workdir: Path, experiment: str, config: dict[str, Any]) -> None:
 
 def _lasting(config: dict[str, Any]) -> dict[str, Any]:
     """A config without what a resume may change: how many threads and processes load data, how many
-    bad records are put up with, what is saved and who is told, on which no number depends; and
+    bad records are put up with, what is saved and who is told, on which no number depends; what is
+    done about bad steps; and
     where arrays lie, on which numbers depend only as far as they are added up in another order.
     """
-    changeable = ("threads", "workers", "checkpoint", "wandb", "mesh", "sharding")
+    changeable = ("threads", "workers", "checkpoint", "wandb", "mesh", "sharding", "guard")
     kept = {key: value for key, value in config.items() if key not in changeable}
     if isinstance(faults := config.get("faults"), dict):
         kept["faults"] = {key: value for key, value in faults.items() if key != "share"}
@@ -77,16 +84,50 @@ def saved_steps(workdir: Path) -> list[int]:
     return sorted(int(file.name) for file in folder.iterdir() if file.name.isdigit())
 
 
+@contextlib.contextmanager
+def alone(workdir: Path) -> Iterator[None]:
+    """While inside, no other process trains in the folder, which is made if it is not there.
+
+    Raises:
+        InputError: another one does.
+    """
+    with contextlib.ExitStack() as held:
+        with _saying(workdir):
+            workdir.mkdir(parents=True, exist_ok=True)
+            lock = held.enter_context((workdir / LOCK).open("a+"))
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.seek(0)
+            raise InputError(
+                f"{workdir} is being trained by {lock.read() or 'another process'}: stop that, or "
+                "give another --workdir."
+            ) from error
+        except OSError:  # a file system without locks
+            pass
+        with _saying(workdir):
+            lock.truncate(0)
+            lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+            lock.flush()
+        yield
+
+
+@contextlib.contextmanager
+def _saying(workdir: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{workdir} cannot be written ({error.strerror}); give another place with --workdir."
+        ) from error
+
+
 def create(workdir: Path, experiment: str, config: dict[str, Any]) -> None:
     """Make the folder, with the resolved config in it.
 
     Raises:
         InputError: the disk does not take it.
     """
-    try:
+    with _saying(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
         configs.write(workdir, experiment, config)
-    except OSError as error:
-        raise InputError(
-            f"{workdir} cannot be written ({error.strerror}); give another place with --workdir."
-        ) from error

@@ -1,6 +1,7 @@
 """Checkpoints: what comes back is what was there when saving began, to the bit."""
 
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,10 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from data_pipelines.errors import InputError
-from mmcl.checkpoint import Checkpoints
+from mmcl.checkpoint import Checkpoints, newest_sound, put_aside
 from mmcl.mesh import data_mesh, replicate
 from mmcl.state import TrainState
-from mmcl.workdir import newest_step
+from mmcl.workdir import newest_step, saved_steps
 
 
 def mesh(devices: int) -> Mesh:
@@ -214,6 +215,62 @@ def test_a_damaged_checkpoint_is_refused(copied: Path, what: str, how: str) -> N
     assert "\n" not in str(raised.value)
     assert checkpoints.restore(make_state(1), 2).data["step"] == 2
     checkpoints.close()
+
+
+def test_the_newest_that_is_sound(copied: Path) -> None:
+    told: list[str] = []
+    assert newest_sound(copied, told.append) == (4, []) and told == []
+    (copied / "checkpoints" / "4" / "data" / "metadata").unlink()
+    assert newest_sound(copied, told.append) == (2, [4])
+    assert told == ["Checkpoint 4 is damaged (data/metadata is missing)."]
+    put_aside(copied, [4])
+    assert newest_step(copied) == 2
+    shutil.copytree(copied / "checkpoints" / "2", copied / "checkpoints" / "4")
+    put_aside(copied, [4])  # in the place of the first
+    assert newest_sound(copied, told.append) == (2, []) and len(told) == 1
+    (copied / "checkpoints" / "2" / "checksums.json").unlink()
+    with pytest.raises(InputError, match="All checkpoints .* are damaged"):
+        newest_sound(copied, told.append)
+    assert newest_sound(copied / "empty", told.append) == (0, [])
+
+
+def test_a_full_disk_costs_one_save(tmp_path: Path) -> None:
+    """A real one: a file system of 2 MB, of which a file takes nearly all for a while."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "mmcl", str(disk)])
+    if mounted.returncode:
+        pytest.skip("mounting a file system of its own takes the rights to do so")
+    try:
+        told: list[str] = []
+        checkpoints = Checkpoints(disk, tell=told.append)
+        checkpoints.save(1, make_state(1, seed=1), {"step": 1}, {})
+        checkpoints._manager.wait_until_finished()
+        free = shutil.disk_usage(disk).free
+        (disk / "ballast").write_bytes(b"x" * (free - 8192))
+        for step in (2, 3):
+            checkpoints.save(step, make_state(1, seed=step), {"step": step}, {})
+        with pytest.raises(InputError, match="state of step 3 could not be saved") as raised:
+            checkpoints.close()
+        assert "\n" not in str(raised.value)
+        assert len(told) == 2
+        for step, line in zip((2, 3), told, strict=True):
+            assert line.startswith(f"Step {step} could not be saved (No space left on device)")
+            assert line.endswith("the newest checkpoint is that of step 1.") and "\n" not in line
+        assert newest_sound(disk, told.append) == (1, [])
+        (disk / "ballast").unlink()
+        checkpoints = Checkpoints(disk, tell=told.append)
+        checkpoints.save(4, make_state(1, seed=4), {"step": 4}, {})
+        checkpoints.close()
+        assert saved_steps(disk) == [1, 4]
+        checkpoints = Checkpoints(disk, writes=False)
+        for step in (1, 4):
+            restored = checkpoints.restore(make_state(1), step)
+            assert restored.data == {"step": step}
+            assert_same_bits(bits(restored.state), bits(make_state(1, seed=step)))
+        checkpoints.close()
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_a_checkpoint_of_another_model_is_refused(saved: Path) -> None:

@@ -1,5 +1,6 @@
 """Workdirs at URLs: what is uploaded when, and that what is half there is never taken for whole."""
 
+import hashlib
 import json
 import shutil
 import threading
@@ -13,7 +14,8 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from data_pipelines.errors import InputError
-from mmcl import remote, workdir
+from mmcl import checksums, remote, workdir
+from mmcl.checkpoint import put_aside
 from mmcl.remote import Mirror, mirrored
 
 URL = "far://bucket/runs/one"
@@ -95,6 +97,11 @@ def write(folder: Path, files: dict[str, str]) -> None:
 def checkpoint(step: int, *processes: int, of: int = 1) -> dict[str, str]:
     at = f"checkpoints/{step}"
     files = {f"{at}/state/d/{step}": "arrays", f"{at}/data/metadata": "{}"}
+    sums = {
+        name.removeprefix(f"{at}/"): [len(text), hashlib.sha256(text.encode()).hexdigest()]
+        for name, text in files.items()
+    }
+    files[f"{at}/checksums.json"] = json.dumps(sums)
     return files | {f"{at}/.arrived-{i}-of-{of}": "" for i in processes}
 
 
@@ -218,6 +225,23 @@ def test_only_the_arrays_that_are_asked_for_come(arrays: Any, steps: list[int]) 
         assert workdir.saved_steps(mirror.folder) == [2, 5]
         found = sorted(int(path.name) for path in mirror.folder.glob("checkpoints/*/state/d/*"))
     assert found == steps
+
+
+def test_a_damaged_checkpoint_brings_the_one_before_and_is_overwritten() -> None:
+    put({"config.json": "{}"} | checkpoint(2, 0) | checkpoint(5, 0) | checkpoint(7, 0))
+    for step in (5, 7):
+        put({f"checkpoints/{step}/state/d/{step}": "arrrys"})
+    put({"checkpoints/7/state/d/more": "that nobody needs"})
+    with mirrored(URL, writes=(0, 1)) as mirror:
+        at = mirror.folder / "checkpoints"
+        assert [checksums.damage(at / str(step)) is None for step in (2, 5, 7)] == [1, 0, 0]
+        put_aside(mirror.folder, [5, 7])
+        mirror.push()
+        assert not [name for name in names() if "damaged" in name]
+        write(mirror.folder, checkpoint(7))
+        mirror.push()
+    assert names() == {"config.json", *checkpoint(2, 0), *checkpoint(7, 0)}
+    assert checksums.damage(_fetched() / "checkpoints/7") is None
 
 
 def test_earlier_checkpoints_are_kept_there_without_coming_here() -> None:

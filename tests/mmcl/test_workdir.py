@@ -1,6 +1,11 @@
 """Whose a run's folder is, and whether it can be written."""
 
+import errno
+import fcntl
 import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +98,40 @@ def test_a_disk_that_does_not_take_it(tmp_path: Path, monkeypatch: pytest.Monkey
         f"{tmp_path / 'run'} cannot be written (No space left on device); give another place "
         "with --workdir."
     )
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    """The lock is the kernel's: of a process that is killed nothing stays."""
+    folder = tmp_path / "run"
+    program = "import sys, time; from pathlib import Path; from mmcl import workdir\n"
+    program += f"with workdir.alone(Path({str(folder)!r})): print('in', flush=True); time.sleep(99)"
+    other = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None and other.stdout.readline() == "in\n"
+
+    def enter() -> None:
+        with workdir.alone(folder):
+            pass
+
+    assert said(enter) == (
+        f"{folder} is being trained by process {other.pid} on {socket.gethostname()}: stop that, "
+        "or give another --workdir."
+    )
+    other.kill()
+    other.wait()
+    other.stdout.close()
+    for _ in range(2):  # and twice in turn
+        enter()
+    assert [file.name for file in folder.iterdir()] == [workdir.LOCK]
+    workdir.check(folder, "exp.py", CONFIG)  # still as good as empty
+
+
+def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with workdir.alone(tmp_path / "run"):
+        assert (tmp_path / "run").is_dir()
 
 
 def test_the_newest_step_counts_complete_checkpoints_only(tmp_path: Path) -> None:
