@@ -116,6 +116,7 @@ class _Worker:
 
 def work() -> None:
     """A worker process: reads what to do from stdin, writes batches to what was stdout."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # who sends it to all means the parent
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what is printed while a batch is made must not stand between batches
     with contextlib.suppress(BrokenPipeError):  # the parent is gone

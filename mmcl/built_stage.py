@@ -17,6 +17,7 @@ from data_pipelines.sources.mixture import Source as Mixture
 from mmcl import experiment, optimizers, sharding
 from mmcl.evals.embed import make_encoders
 from mmcl.experiment import Stage
+from mmcl.guard import guarded
 from mmcl.mesh import AnyMesh, batch_devices, places
 from mmcl.mixing.moment import Mixing
 from mmcl.model import Model
@@ -95,7 +96,7 @@ class BuiltStage:
         if ema is not None:
             averaged = before.ema if _alike(before.ema, params) else params
             ema = jax.tree.map(jnp.copy, averaged)
-        return TrainState(before.step, params, optimizer, objective, ema, fresh.key)
+        return TrainState(before.step, params, optimizer, objective, ema, fresh.key, fresh.guard)
 
     def model(self, state: TrainState) -> Model:
         """The model as evaluation sees it: the averaged parameters where there are some."""
@@ -162,6 +163,7 @@ def build(stage: Stage, mesh: AnyMesh) -> BuiltStage:
             objective=objective.init_state(jax.random.fold_in(key, 2)),
             ema=None if settings.ema is None else jax.tree.map(jnp.copy, params),
             key=jax.random.fold_in(key, 3),
+            guard=settings.guard.init(),
         )
 
     step = make_train_step(
@@ -186,7 +188,9 @@ def build(stage: Stage, mesh: AnyMesh) -> BuiltStage:
         mixing,
         placed,
         init=jax.jit(init_state, out_shardings=state),
-        train_step=jax.jit(step, donate_argnums=0, out_shardings=(state, everywhere)),
+        train_step=jax.jit(
+            guarded(step, settings.guard), donate_argnums=0, out_shardings=(state, everywhere)
+        ),
         example=example,
         encoders=make_encoders(towers, mesh),
     )

@@ -5,9 +5,11 @@ import json
 import os
 import re
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.table import Table
@@ -72,8 +74,8 @@ def cli(ctx: click.Context) -> None:
     An experiment is a Python file with get_config(arg): copy one and change it,
     or change single values with --config.KEY=VALUE. A run is a folder.
 
-    Exit codes: 0 done; 2 bad input, and one line says what to do; 130 stopped
-    by Ctrl-C.
+    Exit codes: 0 done, or stopped by SIGTERM with the state saved; 2 bad input,
+    and one line says what to do; 130 stopped by Ctrl-C.
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
@@ -102,13 +104,26 @@ def cli(ctx: click.Context) -> None:
     metavar="FILE",
     help="Choices of `mmcl bench loss --autotune`, for a new run to begin with.",
 )
+@click.option(
+    "--replay",
+    type=click.IntRange(1),
+    metavar="STEP",
+    help="Make that step of a run once more, from the checkpoint before it, and compare.",
+)
+@click.option(
+    "--debug-nans",
+    is_flag=True,
+    help="Name the first layer that is not finite, where a run stops for it; or of --replay STEP.",
+)
 @process_options
 @debug_option
 def train(
     words: Sequence[str],
     workdir: Path | str | None,
     engine: Path | None,
-    meet: Callable[[], None],
+    replay: int | None,
+    debug_nans: bool,
+    meet: Callable[..., None],
     debug: bool,
 ) -> None:
     """Train an experiment; the same command goes on with a run that was stopped.
@@ -126,26 +141,33 @@ def train(
       mmcl train my/experiment.py --config.eval.splits='["unseen_concept"]'
 
     The run's folder gets checkpoints, metrics.jsonl, TensorBoard events, the
-    resolved config.json and report.html. Ctrl-C saves and stops.
+    resolved config.json and report.html. Ctrl-C saves and stops, and so does
+    SIGTERM.
     """
     with errors(debug, stopped="Stopped; the same command goes on from what was saved."):
         options = ["--workdir", "--engine", "--config.KEY=VALUE", "--debug", "--help"]
+        options += ["--replay", "--debug-nans"]
         options += ["--coordinator", "--processes", "--process", "--wait"]
         experiment, overrides = one_word(words, "`mmcl train` takes one FILE[:ARG]", options)
         folder = workdir or Path("runs") / configs.name(experiment)
         config = configs.load(experiment, overrides)
         from mmcl import experiment as experiments
+        from mmcl.bad_steps import BadStep
         from mmcl.engine_choices import measured_choices
         from mmcl.mesh import make_mesh
         from mmcl.metrics_log import read
         from mmcl.processes import any_says, is_first, this_process
         from mmcl.remote import mirrored
+        from mmcl.replay import diagnosis
         from mmcl.report.report import write_report
         from mmcl.train import Interrupted, train
 
+        if replay is not None:
+            _replay(experiment, config, folder, replay, debug_nans)
+            return
         choices = None if engine is None else measured_choices(engine)
         axes = experiments.stages(config)[0].settings.mesh
-        meet()
+        meet(preemptible=True)
         if is_first():
             click.echo(f"Workdir: {folder}")
         speaks = console(quiet=not is_first())
@@ -158,11 +180,16 @@ def train(
             except Interrupted as stopped:
                 if is_first():
                     click.echo(f"{stopped} Go on with:\n  {shlex.join(['mmcl', *sys.argv[1:]])}")
-                splits = None
+                splits, code = None, 0 if stopped.by == signal.SIGTERM else STOPPED
+            except BadStep as bad:
+                if not debug_nans or this_process() != (0, 1):
+                    raise
+                found = diagnosis(config, here, make_mesh(axes), bad.step, note)
+                raise InputError(f"{bad} {found}") from bad
             mirror.push()
             any_says(False)  # nobody ends before all have uploaded their part
             if splits is None:
-                sys.exit(STOPPED)
+                raise Leaving(code)
             if not is_first():
                 return
             rows = read(here)
@@ -178,6 +205,40 @@ def train(
             )
         print_tables({key: value for key, value in rows[-1].items() if key.startswith("eval/")})
         click.echo(f"Report: {mirror.shown(report)}\nWorkdir: {folder}")
+
+
+def _replay(
+    name: str, config: dict[str, Any], run: Path | str, step: int, debug_nans: bool
+) -> None:
+    """A step of a run once more: its numbers beside those that were logged."""
+    from mmcl import experiment as experiments
+    from mmcl.mesh import make_mesh
+    from mmcl.metrics_log import read
+    from mmcl.remote import mirrored
+    from mmcl.replay import again, diagnosis
+
+    with mirrored(run, "all") as mirror:
+        here = mirror.folder
+        if not (here / "config.json").is_file():
+            raise InputError(f"There is no run '{run}'; give its folder with --workdir.")
+        workdirs.check(here, name, config)
+        mesh = make_mesh(experiments.stages(config)[0].settings.mesh)
+        now = again(config, here, mesh, step, note)
+        then = next((row for row in read(here) if row["step"] == step), {})
+        found = diagnosis(config, here, mesh, step, note) if debug_nans else ""
+    table = Table(box=None, pad_edge=False)
+    for column in (f"step {step}", "logged", "now"):
+        table.add_column(column, justify="left" if column == f"step {step}" else "right")
+    for key, value in now.items():
+        logged = f"{then[key]:.9g}" if key in then else ""
+        table.add_row(key, logged, f"{value:.9g}")
+    console().print(table)
+    compared = [key for key in now if key in then]
+    odd = [key for key in compared if str(then[key]) != str(now[key])]
+    if compared:
+        click.echo("All equal, to the bit." if not odd else f"Not equal: {', '.join(odd)}.")
+    if found:
+        click.echo(found)
 
 
 @cli.command("eval", short_help="Evaluate a run's newest, best or any checkpoint.")
@@ -197,7 +258,7 @@ def evaluate(
     splits: Sequence[str],
     step: int | str | None,
     as_json: bool,
-    meet: Callable[[], None],
+    meet: Callable[..., None],
     debug: bool,
 ) -> None:
     """Evaluate a run's newest checkpoint, or another, as its config says: retrieval between
@@ -218,7 +279,7 @@ def evaluate(
 
         meet()
         with mirrored(run, arrays_of(step)) as mirror:
-            loaded = load(mirror.folder, step=step)
+            loaded = load(mirror.folder, step=step, tell=note)
         metrics: dict[str, float] = {}
         for split in splits or loaded.model.settings.eval.splits:
             embedded = loaded.model.embed(split)
@@ -280,7 +341,7 @@ def search(
             out = out or mirror.folder / "search" / f"{_file_name(text)}.png"
             if mirror.folder.is_dir():
                 workdirs.writable(out.parent, "--out")
-            model = load(mirror.folder, step=step).model
+            model = load(mirror.folder, step=step, tell=note).model
             hits = search(model, text, query=query, among=among, k=k)
             table = Table(box=None)
             for column in ("", "cosine", "record", "split", "caption"):
@@ -360,18 +421,25 @@ def _file_name(text: str) -> str:
     return re.sub(r"\W+", "-", text).strip("-")[:60] or "search"
 
 
+class Leaving(SystemExit):
+    """Work is left in the middle; see `main`."""
+
+
 def main() -> None:
-    """The console script `mmcl`."""
+    """The console script `mmcl`.
+
+    Where work is left in the middle, the interpreter is not asked to end: threads that still load
+    data or compile could crash it, and it would wait for processes that wait for this one.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's C++ chatter
     try:
         cli()
     except SystemExit as leaving:
-        if leaving.code == STOPPED or (leaving.code and _among_others()):
-            # Threads that still load data or compile could crash the interpreter; and it would wait
-            # for other processes, which wait for this one.
+        at_once = isinstance(leaving, Leaving) or leaving.code == STOPPED
+        if at_once or (leaving.code and _among_others()):
             sys.stdout.flush()
             sys.stderr.flush()
-            os._exit(int(leaving.code))
+            os._exit(leaving.code if isinstance(leaving.code, int) else 1)
         raise
 
 

@@ -91,10 +91,10 @@ def process_options(command: Callable[..., Any]) -> Callable[..., Any]:
         wait: int,
         **options: Any,
     ) -> Any:
-        def meet() -> None:
+        def meet(preemptible: bool = False) -> None:
             from mmcl.processes import Given, start
 
-            start(Given(coordinator, processes, process), wait)
+            start(Given(coordinator, processes, process), wait, preemptible=preemptible)
 
         return command(*args, meet=meet, **options)
 

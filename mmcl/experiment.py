@@ -13,6 +13,7 @@ from data_pipelines.errors import InputError
 from data_pipelines.loader import Source
 from data_pipelines.pipeline import Pipeline, first_usable
 from mmcl import optimizers
+from mmcl.guard import Guard
 from mmcl.mesh import Axes
 from mmcl.mixing.moment import Mixing
 from mmcl.models.towers import Towers
@@ -95,6 +96,7 @@ class Settings:
         threads: that load data, in each process that does.
         workers: processes that load data; 0: the training process does.
         faults: what is done about records that cannot be used.
+        guard: what is done about steps whose loss is no good.
         mesh: how many devices along each axis; the same in all stages.
         sharding: rules of `mmcl.sharding`, before its own: [regex, [axis or None, ...]] each.
         mixing: section naming a module of `mmcl.mixing` that changes the weights of a mixture on
@@ -122,6 +124,7 @@ class Settings:
     threads: int = 2
     workers: int = 0
     faults: Faults = Faults()
+    guard: Guard = Guard()
     mesh: Axes = Axes()
     sharding: list[Any] = dataclasses.field(default_factory=list)
     mixing: Section | None = None
@@ -206,7 +209,13 @@ def _merge(old: Any, new: Any) -> Any:
 
 def settings(config: dict[str, Any]) -> Settings:
     """The checked top level of a config; everything that can be checked without data is."""
-    parts = {"eval": Evaluation, "checkpoint": Saving, "faults": Faults, "mesh": Axes}
+    parts = {
+        "eval": Evaluation,
+        "checkpoint": Saving,
+        "faults": Faults,
+        "guard": Guard,
+        "mesh": Axes,
+    }
     told = {} if config.get("wandb") is None else {"wandb": Wandb}
     for key, part in {**parts, **told}.items():
         section, where = config.get(key, {}), f"config.{key}"
@@ -221,6 +230,7 @@ def settings(config: dict[str, Any]) -> Settings:
         "checkpoint.keep": made.checkpoint.keep,
         "checkpoint.keep_every": made.checkpoint.keep_every,
         "faults.record_bytes": made.faults.record_bytes,
+        "guard.limit": made.guard.limit,
     }
     for key, count in counts.items():
         if count is not None and count < 1:

@@ -1,18 +1,24 @@
 """What a stage is fed with: its batches, in an order whose weights may change on the way."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Protocol
 
 import jax
 
+from data_pipelines.faults import Reject
 from data_pipelines.loader import numeric
 from data_pipelines.mixed_order import MixedOrder, Weights
 from mmcl.built_stage import BuiltStage
 from mmcl.mesh import split_batch
 from mmcl.mixing.moment import Moment
-from mmcl.rejected_log import RejectedLog
 from mmcl.state import TrainState
 from mmcl.step import Metrics
+
+
+class Rejects(Protocol):
+    """Who is told of the records that a step went without."""
+
+    def add(self, step: int, rejected: Iterable[Reject]) -> None: ...
 
 
 class Feed:
@@ -24,9 +30,7 @@ class Feed:
         before: what it had remembered, if the stage was stopped at `done`.
     """
 
-    def __init__(
-        self, built: BuiltStage, done: int, before: Mapping[str, Any], rejected: RejectedLog
-    ):
+    def __init__(self, built: BuiltStage, done: int, before: Mapping[str, Any], rejected: Rejects):
         self._built, self._done, self._rejected = built, done, rejected
         weights = before.get("weights")
         self._order = built.order(Weights(**weights) if weights else None)

@@ -46,10 +46,19 @@ class Model:
         """Raw values of one modality (strings, pictures) -> z_NxD, rows of unit length."""
         return encode_values(self.encode_batch, self.pipeline, modality, values, self.batch_size)
 
-    def embed(self, split: str, modalities: Sequence[str] | None = None) -> Embedded:
+    def embed(
+        self,
+        split: str,
+        modalities: Sequence[str] | None = None,
+        halt: Callable[[], bool] | None = None,
+    ) -> Embedded:
         """Every record of a split, encoded by the towers of `modalities` (None: all).
 
+        Args:
+            halt: asked before each batch whether to leave off.
+
         Raises:
+            Halted: `halt` said so.
             InputError: more records than `config.faults.share` allows cannot be used.
         """
         source = experiment.open_source(self.settings, split)
@@ -60,6 +69,7 @@ class Model:
             split=split,
             batch_size=self.batch_size,
             modalities=modalities,
+            halt=halt,
         )
         if too_many(len(embedded.rejected), len(source), self.settings.faults.share):
             raise InputError(

@@ -39,12 +39,19 @@ class Launched(NamedTuple):
     number_here: int  # this one's number among those
 
 
-def start(given: Given, wait_s: float, env: Mapping[str, str] = os.environ) -> None:
+def start(
+    given: Given,
+    wait_s: float,
+    env: Mapping[str, str] = os.environ,
+    *,
+    preemptible: bool = False,
+) -> None:
     """Meet the other processes, if there are any; before jax is used for anything else.
 
     Args:
         wait_s: for so long at most; then one line says what is missing, and this process ends with
             code 2 (jax itself would abort, with the stack of its C++ code).
+        preemptible: whether SIGTERM is to be noted until `Stops` is asked; else it ends a process.
 
     Raises:
         InputError: an option is missing or wrong, or the meeting place cannot be used.
@@ -72,7 +79,7 @@ def start(given: Given, wait_s: float, env: Mapping[str, str] = os.environ) -> N
     )
     ending.daemon = True
     ending.start()
-    jax.config.update("jax_enable_preemption_service", False)  # else SIGTERM ends nothing
+    jax.config.update("jax_enable_preemption_service", preemptible)
     try:
         jax.distributed.initialize(
             given.coordinator,

@@ -14,3 +14,4 @@ class TrainState(NamedTuple):
     objective: Any  # what the objective remembers without a gradient; None for nothing
     ema: dict[str, Any] | None  # averaged params, for evaluation
     key: jax.Array  # every random choice of a step is folded out of it
+    guard: Any = None  # what `mmcl.guard` remembers of the losses before

@@ -116,7 +116,9 @@ def make_update(
         step = state.step + 1
         average = None if ema is None else ema_update(state.ema, params, ema, state.step)
         norms = {f"grad_norm/{name}": optax.tree.norm(tree) for name, tree in grads.items()}
-        new = TrainState(step, params, optimizer_state, objective_state, average, state.key)
+        new = TrainState(
+            step, params, optimizer_state, objective_state, average, state.key, state.guard
+        )
         return new, {"lr": lr, **norms}
 
     return update

@@ -4,35 +4,62 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 from rich.console import Console
 
+from data_pipelines.errors import InputError
 from data_pipelines.faults import by_kind
 from mmcl import experiment, workdir
+from mmcl.bad_steps import BadSteps, Rewound
 from mmcl.built_stage import build
-from mmcl.checkpoint import Checkpoints
+from mmcl.checkpoint import Checkpoints, newest_sound, put_aside
 from mmcl.engine_choices import ByKind, kept_choices
 from mmcl.evals.embedded import Embedded
 from mmcl.experiment import Stage
 from mmcl.feed import Feed
 from mmcl.live import LiveLine
 from mmcl.metrics_log import MetricsLog
-from mmcl.processes import agreed, any_says, first_does, is_first
+from mmcl.model import Model
+from mmcl.processes import agreed, first_does, is_first
 from mmcl.rejected_log import RejectedLog
 from mmcl.stalls import Stalls, by_process, gathered, straggler
+from mmcl.state import TrainState
+from mmcl.stops import Halted, Stops
 from mmcl.wandb_log import WandbLog, check_installed
 
 
 class Interrupted(Exception):
-    """Ctrl-C came and the state is saved: the same command goes on from here."""
+    """A signal came and the state is saved: the same command goes on from here.
+
+    Attributes:
+        by: the signal.
+    """
+
+    def __init__(self, by: signal.Signals | None, done: int, total: int):
+        why = f" by {by.name}" if by else ""
+        super().__init__(f"Stopped{why} at step {done} of {total}; the state is saved.")
+        self.by = by
 
 
-def train(
+def train(*args: Any, **options: Any) -> list[Embedded]:
+    """`run`; again and again, where `config.guard` says that a run goes back.
+
+    Args, Returns, Raises: those of `run`.
+    """
+    while True:
+        try:
+            return run(*args, **options)
+        except Rewound:  # he said so
+            continue
+
+
+def run(
     name: str,
     config: dict[str, Any],
     folder: Path,
@@ -58,24 +85,32 @@ def train(
 
     Raises:
         InputError: something the user gave is wrong; nothing half-written is left.
-        Interrupted: after Ctrl-C, with the state saved.
+        Interrupted: after Ctrl-C or SIGTERM, with the state saved.
     """
     stages = experiment.stages(config)
     total = stages[-1].stop
     wandb = stages[0].settings.wandb
     first_does(lambda: check_installed(wandb))
     first_does(lambda: workdir.check(folder, name, config))
-    with jax.set_mesh(mesh):
-        done = agreed(workdir.newest_step(folder))
+    with jax.set_mesh(mesh), contextlib.ExitStack() as holding:
+        done, damaged = newest_sound(folder, console.print, apart=apart)
         first = next(stage for stage in stages if done <= stage.stop)
         built = build(first, mesh)
         state, clock = built.init(), {"seconds": 0.0, "examples": 0}
         data: dict[str, Any] = {}
 
+        first_does(lambda: holding.enter_context(workdir.alone(folder)))
         first_does(lambda: workdir.create(folder, name, config))
-        saving = first.settings.checkpoint
+        if apart or is_first():
+            put_aside(folder, damaged)
+        kept = first.settings.checkpoint
         checkpoints = Checkpoints(
-            folder, keep=saving.keep, keep_every=saving.keep_every, best=saving.best, apart=apart
+            folder,
+            keep=kept.keep,
+            keep_every=kept.keep_every,
+            best=kept.best,
+            apart=apart,
+            tell=console.print,
         )
         if done:
             state, data, clock = checkpoints.restore(state, done)
@@ -84,32 +119,55 @@ def train(
         told: list[WandbLog] = []
         if wandb is not None:
             first_does(lambda: told.append(WandbLog(folder, wandb, config)))
-        log = MetricsLog(folder, done, told) if is_first() else None
+        logged = done - 1 if "unjudged" in data else done
+        log = MetricsLog(folder, logged, told) if is_first() else None
         source = first.settings.source["name"]
         rejected = RejectedLog(folder, done, data.get("rejected", {}), source)
+        bad = BadSteps(folder, console.print)
         splits: list[Embedded] = []
 
         with (
             LiveLine(console, total, done) as live,
-            interrupts(console) as interrupted,
+            Stops(console.print) as stops,
             kept_choices(folder, device_kind(mesh), engine) as keep_choices,
             contextlib.closing(Stalls()) as stalls,
         ):
             known_late: set[int | None] = {None}
+
+            def record(row: dict[str, Any], lap: Lap) -> None:
+                nonlocal clock
+                clock = lap.add_to(clock, done)
+                row = {"step": done, "time": clock["seconds"], **row}
+                if log is not None:
+                    log.write(row | ({"final": True} if done == total else {}))
+                live.row(row)
+
             for stage in stages[first.number :]:
                 if 0 < done == stage.start:
                     built = build(stage, mesh)
                     state, data = built.enter(state), {}
                 settings = stage.settings
+                halt = None if settings.checkpoint.best else stops.now
                 lap = Lap(done, settings.batch_size)
+                if unjudged := data.pop("unjudged", None):  # for its evaluation was stopped
+                    try:
+                        splits, judged = evaluation(built.model(state), rejected, done, halt)
+                    except Halted as error:
+                        raise Interrupted(stops.by, done, total) from error
+                    record(unjudged | judged, lap)
+                    lap, unjudged = Lap(done, settings.batch_size), None
 
                 feed = Feed(built, done, data, rejected)
                 for batch in stalls.watched(feed):
-                    with jax.transfer_guard("disallow"):
-                        state, metrics = built.train_step(state, batch)
-                    stalls.stepped(metrics["loss"])
-                    keep_choices()
                     done += 1
+                    if bad.left_out(done):
+                        state, metrics = pass_over(state), {"loss": jnp.float32(jnp.nan)}
+                    else:
+                        with jax.transfer_guard("disallow"):
+                            state, metrics = built.train_step(state, batch)
+                        stalls.stepped(metrics["loss"])
+                        bad.stepped(done, metrics, batch["index"])
+                        keep_choices()
                     live.step(done)
                     feed.stepped(metrics, state)
 
@@ -118,8 +176,19 @@ def train(
                     writing = evaluating or done == stage.stop or due(done, settings.log_every)
                     if writing or jax.process_count() == 1:
                         counts = rejected.check(examples(stages, done), settings.faults.share)
+                    stopping = stops.now(ctrl_c=writing)
+                    saving = last or stopping or due(done, settings.checkpoint.every)
+                    if writing or saving:
+                        try:
+                            bad_steps = bad.check(done, settings.guard, built.source)
+                        except (Rewound, InputError):
+                            checkpoints.close()
+                            raise
                     if writing:
-                        row = {f"train/{k}": float(v) for k, v in jax.device_get(metrics).items()}
+                        numbers = jax.device_get(metrics)
+                        row = {f"train/{k}": float(x) for k, x in numbers.items() if k != "bad"}
+                        if bad_steps:
+                            row["train/bad_steps"] = float(bad_steps)
                         rate = row["train/examples_per_s"] = lap.examples_per_s(done)
                         share = stalls.seconds() / lap.seconds()
                         wait_P, rate_P = gathered(share, rate / jax.process_count()).T
@@ -130,36 +199,32 @@ def train(
                             console.print(line)
                         row |= {f"train/{k}": v for k, v in feed.row().items()}
                         row |= {f"train/rejected/{kind}": n for kind, n in counts.items()}
-                        if evaluating:
-                            model = built.model(state)
-                            splits = [model.embed(split) for split in settings.eval.splits]
-                            for embedded in splits:
-                                row |= model.evaluate(embedded)
-                                rejected.add_evaluated(done, embedded.split, embedded.rejected)
-                            row |= hardware(mesh)
-                        clock = lap.add_to(clock, done)
-                        row = {"step": done, "time": clock["seconds"], **row}
-                        if log is not None:
-                            log.write(row | ({"final": True} if last else {}))
-                        live.row(row)
-                        lap = Lap(done, settings.batch_size)
+                        try:
+                            if evaluating:
+                                splits, judged = evaluation(
+                                    built.model(state), rejected, done, halt
+                                )
+                                row |= judged
+                            record(row, lap)
+                            lap = Lap(done, settings.batch_size)
+                        except Halted:
+                            unjudged, stopping, saving = row, True, True
 
-                    stopping = interrupted()
-                    if jax.process_count() > 1:  # all of them at the same step
-                        stopping = writing and any_says(stopping)
                     better = evaluating and agreed(checkpoints.is_best(row))
-                    if last or stopping or better or due(done, settings.checkpoint.every):
+                    if saving or better:
                         data = {"step": done, "stage": stage.number, "seed": settings.seed}
                         data |= {"rejected": rejected.counts(), **feed.remembered()}
+                        if unjudged:
+                            data["unjudged"] = unjudged
                         found = row if evaluating else None
                         checkpoints.save(done, state, data, lap.add_to(clock, done), found)
                     if evaluating:
                         checkpoints.check_best(row)
-                    if stopping and not last:
+                    if stopping and (unjudged or not last):
                         checkpoints.close()
                         if log is not None:
                             log.close()
-                        raise Interrupted(f"Stopped at step {done} of {total}; the state is saved.")
+                        raise Interrupted(stops.by, done, total)
 
         if counts := rejected.counts():
             console.print(f"Left out: {by_kind(counts)} records; {rejected.path.name} lists them.")
@@ -169,6 +234,32 @@ def train(
         if log is not None:
             log.close()
         return splits
+
+
+def pass_over(state: TrainState) -> TrainState:
+    """The state after a step that is left out."""
+    where = jax.tree.map(lambda x: x.sharding, state)
+    step = jax.jit(
+        lambda state: state._replace(step=state.step + 1), donate_argnums=0, out_shardings=where
+    )
+    passed: TrainState = step(state)
+    return passed
+
+
+def evaluation(
+    model: Model, rejected: RejectedLog, step: int, halt: Callable[[], bool] | None
+) -> tuple[list[Embedded], dict[str, Any]]:
+    """The splits that are evaluated, encoded, and what a row of metrics is told of them.
+
+    Raises:
+        Halted: `halt` said so before the end.
+    """
+    splits = [model.embed(split, halt=halt) for split in model.settings.eval.splits]
+    row: dict[str, Any] = {}
+    for embedded in splits:
+        row |= model.evaluate(embedded)
+        rejected.add_evaluated(step, embedded.split, embedded.rejected)
+    return splits, row | hardware(model.mesh)
 
 
 def hardware(mesh: Mesh) -> dict[str, Any]:
@@ -211,22 +302,3 @@ class Lap:
             "seconds": clock["seconds"] + self.seconds(),
             "examples": clock["examples"] + self._batch_size * (step - self._step),
         }
-
-
-@contextlib.contextmanager
-def interrupts(console: Console) -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C was pressed; the first time is only noted, the second stops at once."""
-    pressed = False
-
-    def note(signum: int, frame: Any) -> None:
-        nonlocal pressed
-        if pressed:
-            raise KeyboardInterrupt
-        pressed = True
-        console.print("Stopping after this step; Ctrl-C again stops at once, without saving.")
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield lambda: pressed
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -79,6 +79,7 @@ _BUILT: dict[Any, Any] = {}  # what `shared_builds` has built
 def shared_builds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs of equal stages on equal devices share what is built, and so compile it once."""
     import mmcl.load
+    import mmcl.replay
     import mmcl.train
     from mmcl.built_stage import build
 
@@ -90,6 +91,7 @@ def shared_builds(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(mmcl.train, "build", built)
     monkeypatch.setattr(mmcl.load, "build", built)
+    monkeypatch.setattr(mmcl.replay, "build", built)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from mmcl.evals.embedded import Embedded
 from mmcl.mesh import AnyMesh
 from mmcl.models.embedding import unit
 from mmcl.models.towers import Towers
+from mmcl.stops import Halted
 
 EncodeBatch = Callable[[str, Mapping[str, Any]], np.ndarray]  # (modality, inputs) -> z_BxD
 
@@ -43,11 +44,16 @@ def embed(
     split: str,
     batch_size: int,
     modalities: Sequence[str] | None = None,
+    halt: Callable[[], bool] | None = None,
 ) -> Embedded:
     """Every record of one split through the towers of `modalities`; those of all the pipeline's
     transforms by default.
 
+    Args:
+        halt: asked before each batch whether to leave off.
+
     Raises:
+        Halted: `halt` said so.
         InputError: no record of the split can be used.
     """
     z: dict[str, list[np.ndarray]] = {m: [] for m in modalities or pipeline.transforms}
@@ -57,6 +63,8 @@ def embed(
     rejected: list[Reject] = []
     batches = eval_batches(source, pipeline, batch_size=batch_size)
     for first, batch in zip(range(0, len(source), batch_size), batches):
+        if halt is not None and halt():
+            raise Halted
         rejected.extend(batch["rejected"])
         bad = {one.index for one in batch["rejected"]}
         last = min(first + batch_size, len(source))

@@ -1,6 +1,7 @@
 """The real trainer on real data: what it leaves behind, resume, devices, stages, Ctrl-C."""
 
 import copy
+import io
 import itertools
 import json
 import shutil
@@ -182,6 +183,178 @@ def test_ctrl_c_saves_at_once_and_the_run_goes_on(
     assert (folder / "checkpoints" / "3").is_dir()
     monkeypatch.setattr(LiveLine, "step", step)
     assert run(tiny_config, folder, one_device) == rows(straight)
+
+
+@pytest.mark.parametrize("at", [2, 3, 6])
+def test_sigterm_is_obeyed_also_in_an_evaluation_which_is_made_up_for(
+    straight: Path,
+    tmp_path: Path,
+    tiny_config: dict[str, Any],
+    one_device: Mesh,
+    monkeypatch: pytest.MonkeyPatch,
+    at: int,
+) -> None:
+    """After step 2 there is none; those after steps 3 and 6, the last, are left before their second
+    batch, a second time before their first, and then made from the start.
+    """
+    steps: list[int] = []
+    calls: dict[int, list[int]] = {}  # batches encoded, of each time the run is started
+    step, encode = LiveLine.step, Model.encode_batch
+
+    def note(self: LiveLine, done: int) -> None:
+        step(self, done)
+        steps.append(done)
+        if done == at == 2 and len(calls) == 1:
+            signal.raise_signal(signal.SIGTERM)
+
+    def stop(self: Model, modality: str, inputs: Any) -> np.ndarray:
+        calls[max(calls)].append(steps[-1])
+        if (steps or [at])[-1] == at and at != 2 and len(calls) < 3:
+            signal.raise_signal(signal.SIGTERM)
+        return encode(self, modality, inputs)
+
+    folder = tmp_path / "run"
+    monkeypatch.setattr(LiveLine, "step", note)
+    monkeypatch.setattr(Model, "encode_batch", stop)
+    for attempt in range(1 if at == 2 else 2):
+        calls[attempt] = []
+        with pytest.raises(Interrupted, match=f"by SIGTERM at step {at} of 6") as raised:
+            run(tiny_config, folder, one_device)
+        assert raised.value.by is signal.SIGTERM
+        assert workdir.newest_step(folder) == at
+        assert [row["step"] for row in rows(folder)][-1] == (2 if at == 2 else at - 1)
+        assert calls[attempt].count(at) == (0 if at == 2 else 2)  # both towers, one batch
+    calls[2] = []
+    assert run(tiny_config, folder, one_device) == rows(straight)
+    if at == 6:  # and again, from the same checkpoint
+        assert run(tiny_config, folder, one_device) == rows(straight)
+
+
+def test_a_damaged_checkpoint_is_put_aside_and_the_one_before_used(
+    straight: Path, tmp_path: Path, tiny_config: dict[str, Any], one_device: Mesh
+) -> None:
+    folder = shutil.copytree(straight, tmp_path / "run")
+    for step in (4, 6):
+        file = max((folder / "checkpoints" / str(step)).glob("state/**/d/*"), key=size)
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+    told = Console(record=True, file=io.StringIO(), width=200)
+    train("experiments/quickstart.py", copy.deepcopy(tiny_config), folder, told, one_device)
+    said = told.export_text()
+    for step in (4, 6):
+        assert f"Checkpoint {step} is damaged (state/" in said
+    assert "Going on from step 2 of 6." in said
+    assert rows(folder) == rows(straight)
+    assert_same_bits(params(folder, one_device), params(straight, one_device))
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == [
+        "2", "4", "4.damaged", "6", "6.damaged"]  # fmt: skip
+
+
+def size(file: Path) -> int:
+    return file.stat().st_size
+
+
+def test_only_damaged_checkpoints_are_not_begun_anew(
+    straight: Path, tmp_path: Path, tiny_config: dict[str, Any], one_device: Mesh
+) -> None:
+    folder = shutil.copytree(straight, tmp_path / "run")
+    for step in (2, 4, 6):
+        (folder / "checkpoints" / str(step) / "clock" / "metadata").write_text("{}")
+    with pytest.raises(InputError, match="All checkpoints in .* are damaged"):
+        run(tiny_config, folder, one_device)
+    assert workdir.saved_steps(folder) == [2, 4, 6]
+    assert rows(folder) == rows(straight)
+
+
+@pytest.fixture
+def poisoned(
+    tmp_path: Path, tiny_config: dict[str, Any], one_device: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> tuple[dict[str, Any], list[list[int]]]:
+    """A config whose loss is NaN at step 5, by the record that comes first there, and the numbers
+    of the records of each step.
+    """
+    tiny_config |= {"eval": {"splits": []}, "checkpoint": {"every": 2}, "steps": 8}
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with jax.set_mesh(one_device):
+        built = build(experiment.stages(tiny_config)[0], one_device)
+        feed = Feed(built, 0, {}, Ignored())
+        taken = [np.asarray(batch["index"]).tolist() for batch in itertools.islice(feed, 8)]
+    assert [records[0] for records in taken].count(taken[4][0]) == 1
+    (tmp_path / "own_poisoned.py").write_text(
+        "import dataclasses\nimport jax.numpy as jnp\nfrom mmcl.objectives import supcon\n\n\n"
+        "@dataclasses.dataclass(frozen=True)\n"
+        "class Objective(supcon.Objective):\n"
+        "    poison: int = -1\n\n"
+        "    def __call__(self, params, state, embeddings, batch, key):\n"
+        "        result = super().__call__(params, state, embeddings, batch, key)\n"
+        "        bad = jnp.where(batch['index'][0] == self.poison, jnp.nan, 1.0)\n"
+        "        (name, term), = result.terms.items()\n"
+        "        return result._replace(terms={name: term._replace(value_B=term.value_B * bad)})\n"
+    )
+    tiny_config["objective"] |= {"name": "own_poisoned", "poison": taken[4][0]}
+    return tiny_config, taken
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(
+    poisoned: tuple[dict[str, Any], list[list[int]]], tmp_path: Path, one_device: Mesh
+) -> None:
+    config, taken = poisoned
+    folder = tmp_path / "run"
+    with pytest.raises(InputError, match="The loss of step 5, nan, or a gradient is not") as raised:
+        run(config, folder, one_device)
+    assert "\n" not in str(raised.value) and "config.guard.not_finite=skip" in str(raised.value)
+    assert workdir.saved_steps(folder) == [2, 4] and rows(folder)[-1]["step"] == 4
+    (row,) = bad_steps(folder)
+    assert (row["step"], row["kind"], row["loss"], row["done"]) == (5, "not_finite", "nan", "stop")
+    with jax.set_mesh(one_device):
+        source = build(experiment.stages(config)[0], one_device).source
+    assert row["ids"] == [source[i]["id"] for i in taken[4]]
+    config["guard"] = {"not_finite": "skip"}  # the same command goes on
+    assert rows(folder)[-1]["step"] == 4
+    written = run(config, folder, one_device)
+    assert [row["step"] for row in written] == list(range(1, 9))
+    assert np.isfinite(written[-1]["train/loss"])
+
+
+@pytest.mark.parametrize("action", ["skip", "rewind"])
+def test_a_bad_step_is_left_out(
+    poisoned: tuple[dict[str, Any], list[list[int]]],
+    tmp_path: Path,
+    one_device: Mesh,
+    action: str,
+) -> None:
+    """Parameters are then those of a run that never made that step, also after a kill."""
+    config, _ = poisoned
+    config["guard"] = {"not_finite": action}
+    folder, killed = tmp_path / "run", tmp_path / "killed"
+    written = run(config, folder, one_device)
+    losses = [row["train/loss"] for row in written]
+    assert [np.isfinite(loss) for loss in losses] == [True] * 4 + [False] + [True] * 3
+    assert [row.get("train/bad_steps", 0) for row in written] == [0] * 4 + [1] * 4
+    (row,) = bad_steps(folder)
+    assert (row["step"], row["done"]) == (5, action)
+    shutil.copytree(folder, killed)
+    for step in (6, 8):
+        shutil.rmtree(killed / "checkpoints" / str(step), ignore_errors=True)
+    assert json.dumps(run(config, killed, one_device)) == json.dumps(written)  # NaN is itself
+    assert_same_bits(params(folder, one_device), params(killed, one_device))
+    assert np.all([np.isfinite(leaf).all() for leaf in params(folder, one_device)])
+
+
+def test_too_many_bad_steps_stop_the_run(
+    poisoned: tuple[dict[str, Any], list[list[int]]], tmp_path: Path, one_device: Mesh
+) -> None:
+    config, _ = poisoned
+    config["guard"] = {"not_finite": "skip", "limit": 1}
+    config["schedule"] = {"name": "constant", "peak": float("nan")}  # from step 2 on all are bad
+    with pytest.raises(InputError, match="The loss of step 3.* config.guard.limit=1"):
+        run(config, tmp_path / "run", one_device)
+    assert [row["done"] for row in bad_steps(tmp_path / "run")] == ["skip", "stop"]
+
+
+def bad_steps(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "bad_steps.jsonl").read_text().splitlines()]
 
 
 def test_the_best_checkpoint_survives_later_ones_and_a_resume(
