@@ -48,20 +48,22 @@ def newest_sound(
     Raises:
         InputError: there are checkpoints, and all are damaged.
     """
-    damaged: list[int] = []
+    damaged: dict[int, str] = {}
     while step := agreed(max(set(saved_steps(workdir)) - set(damaged), default=0)):
-        at = workdir / "checkpoints" / str(step)
-        found = checksums.damage(at) if apart or is_first() else None
+        folder = workdir / "checkpoints" / str(step)
+        found = checksums.damage(folder) if apart or is_first() else None
         if not any_says(found is not None):
             break
-        damaged.append(step)
-        tell(f"Checkpoint {step} is damaged ({found or 'another process tells how'}).")
+        damaged[step] = found or "another process tells how"
     if damaged and not step:
+        how = "; ".join(f"{at}: {found}" for at, found in damaged.items())
         raise InputError(
-            f"All checkpoints in {workdir} are damaged; train again from the start, in another "
-            "folder."
+            f"All checkpoints in {workdir} are damaged ({how}); train again from the start, in "
+            "another folder."
         )
-    return step, damaged
+    for at, found in damaged.items():
+        tell(f"Checkpoint {at} is damaged ({found}); the one before it is used.")
+    return step, list(damaged)
 
 
 def put_aside(workdir: Path, steps: Iterable[int]) -> None:
@@ -123,13 +125,16 @@ class Checkpoints:
             self._options.multiprocessing_options = alone
         self._apart = apart
         self._manager = self._open()
-        at = None if best is None else self._manager.best_step()
-        known = None if at is None else self._manager.metrics(at)
-        self._best_quality = self._quality(known or {})
+        self._best_quality = self._kept_quality()
 
     def _open(self) -> ocp.CheckpointManager:
         handlers = _handlers(self._options.multiprocessing_options) if self._apart else None
         return ocp.CheckpointManager(self._folder, options=self._options, item_handlers=handlers)
+
+    def _kept_quality(self) -> float:
+        """Of the best checkpoint there is."""
+        at = None if self._best is None else self._manager.best_step()
+        return self._quality({} if at is None else self._manager.metrics(at) or {})
 
     def save(
         self,
@@ -169,6 +174,7 @@ class Checkpoints:
             self._lost = True
             _only_the_first_is_told()
             self._manager = self._open()  # which begins with a clean folder
+            self._best_quality = self._kept_quality()
             newest = self._manager.latest_step()
             said = " ".join(str(error).split()) or type(error).__name__
             full = os.strerror(errno.ENOSPC)

@@ -63,7 +63,8 @@ class Stops:
             raise KeyboardInterrupt
         if self.by is None:
             self.by = signal.Signals(number)
-            again = (
-                "; Ctrl-C again stops at once, without saving" if number == signal.SIGINT else ""
-            )
-            self._tell(f"{self.by.name}: stopping after this step{again}.")
+            if number == signal.SIGINT:
+                again = "Ctrl-C again stops at once, without saving."
+                self._tell(f"Stopping after this step; {again}")
+            else:
+                self._tell("SIGTERM: stopping after this step.")

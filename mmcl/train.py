@@ -42,24 +42,12 @@ class Interrupted(Exception):
     """
 
     def __init__(self, by: signal.Signals | None, done: int, total: int):
-        why = f" by {by.name}" if by else ""
+        why = " by SIGTERM" if by == signal.SIGTERM else ""
         super().__init__(f"Stopped{why} at step {done} of {total}; the state is saved.")
         self.by = by
 
 
-def train(*args: Any, **options: Any) -> list[Embedded]:
-    """`run`; again and again, where `config.guard` says that a run goes back.
-
-    Args, Returns, Raises: those of `run`.
-    """
-    while True:
-        try:
-            return run(*args, **options)
-        except Rewound:  # he said so
-            continue
-
-
-def run(
+def train(
     name: str,
     config: dict[str, Any],
     folder: Path,
@@ -68,7 +56,8 @@ def run(
     engine: ByKind | None = None,
     apart: bool = False,
 ) -> list[Embedded]:
-    """Train an experiment in `folder`, going on from its newest checkpoint if there is one.
+    """Train an experiment in `folder`, going on from its newest checkpoint if there is one that is
+    not damaged.
 
     Args:
         name: the experiment as it was asked for, `FILE[:ARG]`.
@@ -86,6 +75,27 @@ def run(
     Raises:
         InputError: something the user gave is wrong; nothing half-written is left.
         Interrupted: after Ctrl-C or SIGTERM, with the state saved.
+    """
+    while True:
+        try:
+            return _run(name, config, folder, console, mesh, engine, apart)
+        except Rewound:  # whoever raised it said so
+            continue
+
+
+def _run(
+    name: str,
+    config: dict[str, Any],
+    folder: Path,
+    console: Console,
+    mesh: Mesh,
+    engine: ByKind | None,
+    apart: bool,
+) -> list[Embedded]:
+    """`train`, once.
+
+    Raises:
+        Rewound: `config.guard` wants it to go back: to be called again.
     """
     stages = experiment.stages(config)
     total = stages[-1].stop

@@ -67,6 +67,7 @@ def test_towers_compute_in_the_given_precision_and_the_loss_in_float32(
     assert len(of_towers) > 40 and set(mixed) <= {("float32", "bfloat16")} and len(mixed) <= 4
     assert len(of_loss) == 4 and set(of_loss) == {("float32", "float32")}
     after, metrics = traced.out_info
+    assert metrics.pop("bad").dtype == "int32"
     kept = (after.params, after.optimizer, after.ema, metrics)
     assert {str(leaf.dtype) for leaf in jax.tree.leaves(kept)} == {"float32"}
 

@@ -553,8 +553,8 @@ def test_a_damaged_checkpoint(copied: Path, capfd: pytest.CaptureFixture[str]) -
     assert json.loads(mmcl_(["eval", str(copied), "--json"]).stdout)["step"] == 2
     cut(older)
     line = refused(["eval", str(copied)])
-    assert line.endswith(f"All checkpoints in {copied} are damaged; train again from the start, in "
-                         "another folder.")  # fmt: skip
+    assert line.startswith(f"All checkpoints in {copied} are damaged (2: state/")
+    assert line.endswith("); train again from the start, in another folder.")
     assert "Traceback" not in capfd.readouterr().err  # of other reads of the same file
 
 

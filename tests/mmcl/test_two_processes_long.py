@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from mmcl import config as configs
-from mmcl import experiment, metrics_log
+from mmcl import experiment, metrics_log, workdir
 from mmcl.built_stage import build
 from mmcl.checkpoint import Checkpoints
 from mmcl.mesh import data_mesh
@@ -205,15 +205,35 @@ def test_eval_in_two_processes(home, tiny, one_device_run):
     assert "eval/" not in silent
 
 
-@pytest.mark.parametrize(("dies", "of"), [(0, signal.SIGKILL), (1, signal.SIGTERM)])
-def test_where_one_dies_the_other_ends(home, tiny, dies, of):
+def test_sigterm_to_one_stops_both(home, tiny):
+    """At the same step, with the state saved; then they go on."""
+    folder = home / "preempted"
+    words = ["train", str(tiny), "--workdir", str(folder), "--config.steps=120"]
+    words += ["--config.checkpoint.every=50"]
+    processes = two(words, folder)
+    while not any(row["step"] >= 5 for row in metrics_log.read(folder)):
+        assert all(process.poll() is None for process in processes)
+        time.sleep(0.1)
+    processes[1].send_signal(signal.SIGTERM)
+    ended(processes, folder)
+    stopped = metrics_log.read(folder)[-1]["step"]
+    said = folder.with_suffix(".0.log").read_text()
+    assert f"Stopped by SIGTERM at step {stopped} of 120; the state is saved." in said
+    assert stopped < 120 and workdir.newest_step(folder) == stopped
+    ended(two(words, folder), folder)
+    assert f"Going on from step {stopped} of 120." in folder.with_suffix(".0.log").read_text()
+    assert [row["step"] for row in metrics_log.read(folder)] == list(range(1, 121))
+
+
+@pytest.mark.parametrize("dies", [0, 1])
+def test_where_one_dies_the_other_ends(home, tiny, dies):
     folder = home / f"dies-{dies}"
     words = ["train", str(tiny), "--workdir", str(folder), "--config.steps=100000"]
     processes = two(words, folder)
     while not metrics_log.read(folder):
         assert all(process.poll() is None for process in processes)
         time.sleep(0.1)
-    processes[dies].send_signal(of)
+    processes[dies].kill()
     assert processes[1 - dies].wait(300) != 0
 
 
