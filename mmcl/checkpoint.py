@@ -188,7 +188,10 @@ class Checkpoints:
         """Every file of a checkpoint is written, and its folder not yet called by its step."""
         for folder in self._folder.iterdir():
             if folder.name.partition(".")[0] == str(self._saving):
-                checksums.write(folder, jax.process_index() if self._apart else 0)
+                if self._apart:  # each has a clock of its own
+                    checksums.write(folder, "state", jax.process_index())
+                else:
+                    checksums.write(folder)
 
     def is_best(self, metrics: Mapping[str, Any]) -> bool:
         """Whether an evaluation found better than any that a checkpoint was kept of, so that it

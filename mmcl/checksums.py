@@ -4,15 +4,20 @@ import hashlib
 import json
 from pathlib import Path
 
+MARK = "commit_success.txt"  # orbax's, with the time in it
 
-def write(folder: Path, process: int = 0) -> None:
-    """Note size and SHA-256 of every file in the folders of a folder, in `checksums.json`; of
-    several processes that write folders of their own, which are joined later, the others in
-    `checksums-<process>.json`.
+
+def write(folder: Path, within: str = "*", process: int = 0) -> None:
+    """Note size and SHA-256 of every file in the folders of a folder, in `checksums.json`.
 
     What lies beside those folders is orbax's, which changes it later, and does without.
+
+    Args:
+        within: only of the folders of this name.
+        process: of several that write folders of their own, which are joined later, those after
+            the first write `checksums-<process>.json`.
     """
-    found = {name: _facts(folder / name) for name in _names(folder)}
+    found = {name: _facts(folder / name) for name in _names(folder, within)}
     name = "checksums.json" if process == 0 else f"checksums-{process}.json"
     (folder / name).write_text(json.dumps(found))
 
@@ -42,8 +47,9 @@ def damage(folder: Path) -> str | None:
     return None
 
 
-def _names(folder: Path) -> set[str]:
-    return {f.relative_to(folder).as_posix() for f in folder.glob("*/**/*") if f.is_file()}
+def _names(folder: Path, within: str = "*") -> set[str]:
+    files = (f for f in folder.glob(f"{within}/**/*") if f.is_file() and f.name != MARK)
+    return {f.relative_to(folder).as_posix() for f in files}
 
 
 def _facts(file: Path) -> tuple[int, str]:
