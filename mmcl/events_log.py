@@ -27,12 +27,8 @@ class EventsLog:
         self._add(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
 
     def write(self, step: int, numbers: Mapping[str, float]) -> None:
-        values = [
-            Summary.Value(
-                tag=re.sub(r"[^-/\w.]", "_", name), simple_value=x
-            )  # TensorBoard's letters
-            for name, x in numbers.items()
-        ]
+        tags = (re.sub(r"[^-/\w.]", "_", name) for name in numbers)  # in TensorBoard's letters
+        values = [Summary.Value(tag=tag, simple_value=x) for tag, x in zip(tags, numbers.values())]
         self._add(Event(step=step, wall_time=time.time(), summary=Summary(value=values)))
 
     def close(self) -> None:

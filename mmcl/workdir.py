@@ -39,8 +39,8 @@ def check(workdir: Path, experiment: str, config: dict[str, Any]) -> None:
 def _lasting(config: dict[str, Any]) -> dict[str, Any]:
     """A config without what a resume may change: how many threads and processes load data, how many
     bad records are put up with, what is saved and who is told, on which no number depends; what is
-    done about bad steps; and
-    where arrays lie, on which numbers depend only as far as they are added up in another order.
+    done about bad steps; and where arrays lie, on which numbers depend only as far as they are
+    added up in another order.
     """
     changeable = ("threads", "workers", "checkpoint", "wandb", "mesh", "sharding", "guard")
     kept = {key: value for key, value in config.items() if key not in changeable}
