@@ -11,6 +11,7 @@ from jax.experimental import multihost_utils
 
 from data_pipelines.errors import InputError
 from data_pipelines.pipeline import Source
+from mmcl import json_lines
 from mmcl.guard import GOOD, KINDS, SPIKE, Guard
 from mmcl.processes import is_first
 
@@ -44,7 +45,7 @@ class BadSteps:
 
     def __init__(self, workdir: Path, tell: Callable[[str], None]):
         self._path, self._tell = workdir / "bad_steps.jsonl", tell
-        self._rows = {row["step"]: row for row in _read(self._path)}  # of process 0
+        self._rows = {row["step"]: row for row in json_lines.read(self._path)}  # of process 0
         self._done = _told_by_the_first({at: row["done"] for at, row in self._rows.items()})
         self._waiting: list[tuple[int, Mapping[str, jax.Array], jax.Array]] = []
 
@@ -88,9 +89,7 @@ class BadSteps:
             "ids": ids,
         }
         if is_first():
-            temporary = self._path.with_suffix(".tmp")
-            temporary.write_text("".join(json.dumps(row) + "\n" for row in self._rows.values()))
-            temporary.replace(self._path)
+            json_lines.replace(self._path, self._rows.values())
         what = "a spike" if bad == SPIKE else "or a gradient is not finite"
         line = f"The loss of step {step}, {loss:.4g}, {'is ' if bad == SPIKE else ''}{what}"
         if stops:
@@ -121,9 +120,3 @@ def _told_by_the_first(done: Mapping[int, str]) -> dict[int, str]:
     mine = np.frombuffer(words.ljust(size)[:size], np.uint8)
     told = np.asarray(multihost_utils.broadcast_one_to_all(mine)).tobytes()
     return {int(step): str(action) for step, action in json.loads(told)}
-
-
-def _read(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text().splitlines()]

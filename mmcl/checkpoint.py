@@ -66,6 +66,19 @@ def newest_sound(
     return step, list(damaged)
 
 
+def check_sound(workdir: Path, step: int) -> None:
+    """That the checkpoint of a step is as it was written.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    at = workdir / "checkpoints" / str(step)
+    if damage := checksums.damage(at):
+        earlier = max((one for one in saved_steps(workdir) if one < step), default=None)
+        take = f"take that of step {earlier}" if earlier else "train again from the start"
+        raise InputError(f"{at} is damaged ({damage}): {take}.")
+
+
 def put_aside(workdir: Path, steps: Iterable[int]) -> None:
     """Checkpoints that shall not count are kept under another name, `STEP.damaged`."""
     for step in steps:
@@ -240,16 +253,12 @@ class Checkpoints:
         return -math.inf if math.isnan(value) else -value if self._best != name else value
 
     def restore(self, like: TrainState, step: int) -> Restored:
-        """The checkpoint of `step`, laid out like `like` (shapes, shardings).
+        """The checkpoint of `step`, laid out like `like` (shapes, shardings), of which somebody
+        knows that it is sound.
 
         Raises:
-            InputError: it is damaged, or does not fit the model of this config.
+            InputError: it does not fit the model of this config.
         """
-        at = self._folder / str(step)
-        if damage := checksums.damage(at):
-            earlier = max((one for one in self._manager.all_steps() if one < step), default=None)
-            take = f"take that of step {earlier}" if earlier else "train again from the start"
-            raise InputError(f"{at} is damaged ({damage}): {take}.")
         try:
             saved = self._manager.restore(
                 step,
@@ -262,7 +271,8 @@ class Checkpoints:
         except Exception as error:  # the library raises nothing narrower
             _only_the_first_is_told()
             raise InputError(
-                f"{at} does not fit the model of this config. (--debug shows the cause.)"
+                f"{self._folder / str(step)} does not fit the model of this config. (--debug shows "
+                "the cause.)"
             ) from error
         return Restored(TrainState(**saved["state"]), saved["data"], saved["clock"])
 

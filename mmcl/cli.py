@@ -158,7 +158,7 @@ def train(
         from mmcl.metrics_log import read
         from mmcl.processes import any_says, is_first, this_process
         from mmcl.remote import mirrored
-        from mmcl.replay import diagnosis
+        from mmcl.replay import again
         from mmcl.report.report import write_report
         from mmcl.train import Interrupted, train
 
@@ -184,7 +184,8 @@ def train(
             except BadStep as bad:
                 if not debug_nans or this_process() != (0, 1):
                     raise
-                found = diagnosis(config, here, make_mesh(axes), bad.step, note)
+                mesh = make_mesh(axes)
+                found = again(config, here, mesh, bad.step, note, debug_nans=True).diagnosis
                 raise InputError(f"{bad} {found}") from bad
             mirror.push()
             any_says(False)  # nobody ends before all have uploaded their part
@@ -215,7 +216,7 @@ def _replay(
     from mmcl.mesh import make_mesh
     from mmcl.metrics_log import read
     from mmcl.remote import mirrored
-    from mmcl.replay import again, diagnosis
+    from mmcl.replay import again
 
     with mirrored(run, "all") as mirror:
         here = mirror.folder
@@ -223,9 +224,8 @@ def _replay(
             raise InputError(f"There is no run '{run}'; give its folder with --workdir.")
         workdirs.check(here, name, config)
         mesh = make_mesh(experiments.stages(config)[0].settings.mesh)
-        now = again(config, here, mesh, step, note)
+        now, found = again(config, here, mesh, step, note, debug_nans=debug_nans)
         then = next((row for row in read(here) if row["step"] == step), {})
-        found = diagnosis(config, here, mesh, step, note) if debug_nans else ""
     table = Table(box=None, pad_edge=False)
     for column in (f"step {step}", "logged", "now"):
         table.add_column(column, justify="left" if column == f"step {step}" else "right")

@@ -1,24 +1,18 @@
 """What a stage is fed with: its batches, in an order whose weights may change on the way."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import jax
 
-from data_pipelines.faults import Reject
 from data_pipelines.loader import numeric
 from data_pipelines.mixed_order import MixedOrder, Weights
 from mmcl.built_stage import BuiltStage
 from mmcl.mesh import split_batch
 from mmcl.mixing.moment import Moment
+from mmcl.rejected_log import RejectedLog
 from mmcl.state import TrainState
 from mmcl.step import Metrics
-
-
-class Rejects(Protocol):
-    """Who is told of the records that a step went without."""
-
-    def add(self, step: int, rejected: Iterable[Reject]) -> None: ...
 
 
 class Feed:
@@ -28,9 +22,16 @@ class Feed:
 
     Args:
         before: what it had remembered, if the stage was stopped at `done`.
+        rejected: is told of the records that a step goes without.
     """
 
-    def __init__(self, built: BuiltStage, done: int, before: Mapping[str, Any], rejected: Rejects):
+    def __init__(
+        self,
+        built: BuiltStage,
+        done: int,
+        before: Mapping[str, Any],
+        rejected: RejectedLog | None = None,
+    ):
         self._built, self._done, self._rejected = built, done, rejected
         weights = before.get("weights")
         self._order = built.order(Weights(**weights) if weights else None)
@@ -41,7 +42,8 @@ class Feed:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         while self._done < self._built.stage.stop:
             batch = next(self._batches)
-            self._rejected.add(self._done + 1, batch["rejected"])
+            if self._rejected is not None:
+                self._rejected.add(self._done + 1, batch["rejected"])
             yield split_batch(numeric(batch), self._built.mesh)
 
     def stepped(self, metrics: Metrics, state: TrainState) -> None:

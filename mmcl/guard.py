@@ -62,8 +62,7 @@ def guarded(train_step: Step, guard: Guard) -> Step:
         loss = metrics["loss"].astype(jnp.float32)
         norms = [x for name, x in metrics.items() if name.startswith("grad_norm/")]
         finite = jnp.all(jnp.isfinite(jnp.stack([loss, *norms])))
-        memory, spiked = _judged(state.guard, loss, finite, guard.deviations)
-        spiked &= guard.spike is not None
+        memory, spiked = _judged(state.guard, loss, finite, guard)
         bad = jnp.where(finite, jnp.where(spiked, SPIKE, GOOD), NOT_FINITE)
         if "skip" in (guard.not_finite, guard.spike):
             skip = ~finite & (guard.not_finite == "skip") | spiked & (guard.spike == "skip")
@@ -75,12 +74,12 @@ def guarded(train_step: Step, guard: Guard) -> Step:
 
 
 def _judged(
-    memory: dict[str, jax.Array], loss: jax.Array, finite: jax.Array, deviations: float
+    memory: dict[str, jax.Array], loss: jax.Array, finite: jax.Array, guard: Guard
 ) -> tuple[dict[str, jax.Array], jax.Array]:
     """What is remembered after a step, and whether it was a spike."""
     mean, variance, steps = memory["mean"], memory["variance"], memory["steps"]
-    high = loss > mean + deviations * jnp.sqrt(variance)
-    spiked = finite & high & (steps >= WINDOW)
+    high = loss > mean + guard.deviations * jnp.sqrt(variance)
+    spiked = finite & high & (steps >= WINDOW) & (guard.spike is not None)
     good = finite & ~spiked
     share = 1 / (jnp.minimum(steps, WINDOW - 1) + 1).astype(jnp.float32)
     new = {

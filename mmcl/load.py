@@ -12,7 +12,7 @@ from data_pipelines.names import nearest
 from mmcl import config as configs
 from mmcl import experiment, workdir
 from mmcl.built_stage import build
-from mmcl.checkpoint import Checkpoints, newest_sound
+from mmcl.checkpoint import Checkpoints, check_sound, newest_sound
 from mmcl.mesh import fitting_mesh
 from mmcl.model import Model
 
@@ -59,12 +59,14 @@ def load(
     saved = workdir.saved_steps(folder)
     if not saved:
         raise InputError(f"{folder} has no checkpoint yet; `mmcl train` writes them.")
-    if step is None:
-        step, _ = newest_sound(folder, tell)
-    if step not in ("best", *saved):
+    if step not in (None, "best", *saved):
         raise InputError(f"{folder} has no checkpoint of step {step}; it has {saved}.")
     checkpoints = Checkpoints(folder, best=stages[0].settings.checkpoint.best, writes=False)
-    at = checkpoints.best_step() if step == "best" else int(step)
+    if step is None:
+        at, _ = newest_sound(folder, tell)
+    else:
+        at = checkpoints.best_step() if step == "best" else int(step)
+        check_sound(folder, at)
     mesh = mesh or fitting_mesh(stages[0].settings.mesh)
     with jax.set_mesh(mesh):
         built = build(next(stage for stage in stages if at <= stage.stop), mesh)

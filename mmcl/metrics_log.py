@@ -2,10 +2,11 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmcl import json_lines
 from mmcl.appended import Appended
 from mmcl.events_log import EventsLog
 from mmcl.wandb_log import WandbLog
@@ -28,16 +29,14 @@ class MetricsLog:
         self._also = also
         self._path = workdir / "metrics.jsonl"
         kept = [row for row in read(workdir) if row["step"] <= step]
-        temporary = self._path.with_suffix(".tmp")
-        temporary.write_text("".join(_line(row) for row in kept))
-        temporary.replace(self._path)
+        json_lines.replace(self._path, map(_plain, kept))
         self._file = Appended(self._path)
         self._events = EventsLog(workdir / "tensorboard", step)
 
     def write(self, row: dict[str, Any]) -> None:
         """`row` has `step`, numbers by name (of any library), and what else JSON can hold."""
         row = {name: x.item() if hasattr(x, "item") else x for name, x in row.items()}
-        self._file.write(_line(row))
+        self._file.write(json_lines.line(_plain(row)))
         numbers = {
             name: value
             for name, value in row.items()
@@ -56,21 +55,15 @@ class MetricsLog:
 
 def read(workdir: Path) -> list[dict[str, Any]]:
     """The rows of metrics.jsonl; a last line that a kill cut short is left out."""
-    path = workdir / "metrics.jsonl"
-    rows = []
-    for line in path.read_text().splitlines() if path.is_file() else []:
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            break
-        rows.append({name: float(x) if x in _NOT_FINITE else x for name, x in row.items()})
-    return rows
+    return [
+        {name: float(x) if x in _NOT_FINITE else x for name, x in row.items()}
+        for row in json_lines.read(workdir / "metrics.jsonl")
+    ]
 
 
-def _line(row: dict[str, Any]) -> str:
-    """What JSON has no word for stands as the string that Python writes for it."""
-    finite = {
+def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What JSON has no word for stands as the string that Python's json writes for it."""
+    return {
         name: json.dumps(x) if isinstance(x, float) and not math.isfinite(x) else x
         for name, x in row.items()
     }
-    return json.dumps(finite, allow_nan=False) + "\n"

@@ -13,6 +13,7 @@ from jax.experimental import multihost_utils
 
 from data_pipelines.errors import InputError
 from data_pipelines.faults import Reject, by_kind, too_many
+from mmcl import json_lines
 from mmcl.appended import Appended
 
 _ROOM = 4096  # bytes for the counts of one process
@@ -46,7 +47,9 @@ class RejectedLog:
         for file in files:
             _cut(file, step)
         self._file: Appended | None = None  # only where there is something to tell
-        self._seen = {(row["split"], row["index"]) for row in _read(self.path) if "split" in row}
+        self._seen = {
+            (row["split"], row["index"]) for row in json_lines.read(self.path) if "split" in row
+        }
 
     def add(self, step: int, rejected: Iterable[Reject]) -> None:
         """Records that the batch of a step went without."""
@@ -98,24 +101,9 @@ class RejectedLog:
         }
         if self._file is None:
             self._file = Appended(self.path)
-        self._file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
-
-
-def _read(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file; a last line that a kill cut short is left out."""
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows
+        self._file.write(json_lines.line(row))
 
 
 def _cut(path: Path, step: int) -> None:
     if path.is_file():
-        kept = [row for row in _read(path) if row["step"] <= step]
-        temporary = path.with_suffix(".tmp")
-        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in kept)
-        temporary.write_text("".join(lines), encoding="utf-8")
-        temporary.replace(path)
+        json_lines.replace(path, (row for row in json_lines.read(path) if row["step"] <= step))

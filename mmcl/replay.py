@@ -1,7 +1,6 @@
 """One step of a run once more, from the checkpoint before it; nothing is written."""
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +11,7 @@ from data_pipelines.errors import InputError
 from mmcl import experiment, workdir
 from mmcl.bad_steps import BadSteps
 from mmcl.built_stage import BuiltStage, build
-from mmcl.checkpoint import Checkpoints
+from mmcl.checkpoint import Checkpoints, check_sound
 from mmcl.debug_nans import first_not_finite
 from mmcl.engine_choices import kept_choices
 from mmcl.experiment import Stage
@@ -29,35 +28,42 @@ class Moment(NamedTuple):
     batch: dict[str, Any]  # that the step takes
 
 
+class Again(NamedTuple):
+    """A step, made once more.
+
+    Attributes:
+        metrics: named as in metrics.jsonl.
+        diagnosis: where its first number that is not finite comes from, in words; or nothing.
+    """
+
+    metrics: dict[str, float]
+    diagnosis: str
+
+
 def again(
-    config: dict[str, Any], folder: Path, mesh: Mesh, step: int, tell: Callable[[str], None]
-) -> dict[str, float]:
-    """The metrics of a step that is made once more, named as in metrics.jsonl.
+    config: dict[str, Any],
+    folder: Path,
+    mesh: Mesh,
+    step: int,
+    tell: Callable[[str], None],
+    *,
+    debug_nans: bool = False,
+) -> Again:
+    """Make a step of the run in `folder` once more.
+
+    Args:
+        tell: who is told from where on.
+        debug_nans: whether to look for the first number that is not finite.
 
     Raises:
         InputError: there is no such step.
     """
-    with _as_then(folder, mesh):
+    with jax.set_mesh(mesh), kept_choices(folder, device_kind(mesh), None):
         built, state, batch = before(experiment.stages(config), folder, mesh, step, tell)
+        found = first_not_finite(built.stage.settings, state, batch) if debug_nans else ""
         _, metrics = built.train_step(state, batch)
         numbers = jax.device_get(metrics)
-    return {f"train/{name}": float(x) for name, x in numbers.items() if name != "bad"}
-
-
-def diagnosis(
-    config: dict[str, Any], folder: Path, mesh: Mesh, step: int, tell: Callable[[str], None]
-) -> str:
-    """Where the first number of a step that is not finite comes from, in words."""
-    with _as_then(folder, mesh):
-        moment = before(experiment.stages(config), folder, mesh, step, tell)
-        return first_not_finite(moment.built.stage.settings, moment.state, moment.batch)
-
-
-@contextlib.contextmanager
-def _as_then(folder: Path, mesh: Mesh) -> Iterator[None]:
-    """On these devices, and with the run's own choices for the pair engine."""
-    with jax.set_mesh(mesh), kept_choices(folder, device_kind(mesh), None):
-        yield
+    return Again({f"train/{k}": float(x) for k, x in numbers.items() if k != "bad"}, found)
 
 
 def before(
@@ -76,6 +82,7 @@ def before(
     built, data = build(first, mesh), dict[str, Any]()
     state = built.init()
     if done:
+        check_sound(folder, done)
         checkpoints = Checkpoints(folder, writes=False)
         state, data, _ = checkpoints.restore(state, done)
         checkpoints.close()
@@ -85,7 +92,7 @@ def before(
         if 0 < done == stage.start:
             built, data = build(stage, mesh), {}
             state = built.enter(state)
-        feed = Feed(built, done, data, _Unheard())
+        feed = Feed(built, done, data)
         for batch in feed:
             if done + 1 == step:
                 return Moment(built, state, batch)
@@ -96,9 +103,3 @@ def before(
                 state, metrics = built.train_step(state, batch)
             feed.stepped(metrics, state)
     raise AssertionError("a step of the run is in one of its stages")
-
-
-class _Unheard:
-    """In the place of a log of rejected records."""
-
-    def add(self, step: int, rejected: Any) -> None: ...

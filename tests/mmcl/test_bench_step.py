@@ -154,7 +154,7 @@ def test_the_parts_make_the_step(
     mesh = make_mesh(axes, jax.devices()[: axes.data * axes.fsdp * axes.tensor])
     with jax.set_mesh(mesh):
         built = build(experiment.stages(config)[0], mesh)
-        batches = iter(Feed(built, 0, {}, Ignored()))
+        batches = iter(Feed(built, 0, {}))
         state, _ = built.train_step(built.init(), next(batches))  # past a rate of 0
         batch = next(batches)
         made = parts(built, state, batch)
@@ -426,9 +426,3 @@ def test_both_sides_for_real(tmp_path: Path, small_config: dict[str, Any]) -> No
     assert result.exit_code == 0, result.output
     row = Beside(**json.loads(result.stdout))
     assert row.times > 0 and row.cpu_times > 0 and row.flops > 0 and row.baseline_flops > 0
-
-
-class Ignored:
-    """In the place of a RejectedLog."""
-
-    def add(self, step: int, rejected: Any) -> None: ...

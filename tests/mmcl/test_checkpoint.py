@@ -14,7 +14,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from data_pipelines.errors import InputError
-from mmcl.checkpoint import Checkpoints, newest_sound, put_aside
+from mmcl.checkpoint import Checkpoints, check_sound, newest_sound, put_aside
 from mmcl.mesh import data_mesh, replicate
 from mmcl.state import TrainState
 from mmcl.workdir import newest_step, saved_steps
@@ -211,8 +211,9 @@ def test_a_damaged_checkpoint_is_refused(copied: Path, what: str, how: str) -> N
         file.write_bytes({"empty": b"", "half": content[: len(content) // 2], "noise": noise}[how])
     checkpoints = Checkpoints(copied)
     with pytest.raises(InputError, match=r"checkpoints/4 ") as raised:
-        checkpoints.restore(make_state(1), 4)
+        check_sound(copied, 4)
     assert "\n" not in str(raised.value)
+    check_sound(copied, 2)
     assert checkpoints.restore(make_state(1), 2).data["step"] == 2
     checkpoints.close()
 

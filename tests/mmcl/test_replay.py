@@ -70,7 +70,7 @@ def test_a_step_is_made_once_more(tmp_path: Path, config: dict[str, Any], one_de
     for step, start in ((1, "the start"), (6, "checkpoint 4"), (5, "checkpoint 4")):
         row = metrics_log.read(folder)[step - 1]
         files = {file: file.stat().st_mtime_ns for file in folder.rglob("*")}
-        found = again(config, folder, one_device, step, told.append)
+        found = again(config, folder, one_device, step, told.append).metrics
         assert told.pop() == f"From {start} to step {step}."
         assert len(found) >= 6 and found == {key: row[key] for key in found}
         assert files == {file: file.stat().st_mtime_ns for file in folder.rglob("*")}

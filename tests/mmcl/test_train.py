@@ -278,7 +278,7 @@ def poisoned(
     monkeypatch.syspath_prepend(str(tmp_path))
     with jax.set_mesh(one_device):
         built = build(experiment.stages(tiny_config)[0], one_device)
-        feed = Feed(built, 0, {}, Ignored())
+        feed = Feed(built, 0, {})
         taken = [np.asarray(batch["index"]).tolist() for batch in itertools.islice(feed, 8)]
     assert [records[0] for records in taken].count(taken[4][0]) == 1
     (tmp_path / "own_poisoned.py").write_text(
@@ -522,7 +522,7 @@ def test_a_step_on_a_mesh_is_compiled_once_and_stays_where_it_is(
     with jax.set_mesh(mesh), compilations() as compiled:
         built = build(experiment.stages(tiny_config)[0], mesh)
         state, counts = built.init(), []
-        for batch in itertools.islice(Feed(built, 0, {}, Ignored()), 3):
+        for batch in itertools.islice(Feed(built, 0, {}), 3):
             before = jax.tree.map(lambda x: (x.sharding, x.shape), state)
             state, _ = built.train_step(state, batch)
             assert jax.tree.map(lambda x: (x.sharding, x.shape), state) == before
@@ -532,12 +532,6 @@ def test_a_step_on_a_mesh_is_compiled_once_and_stays_where_it_is(
     assert up.shape == (16, 64) and up.addressable_shards[0].data.shape == (8, 32)
     z = state.objective["queue"]["image"]["z"]
     assert z.shape == (32, 8) and z.addressable_shards[0].data.shape == (8, 8)
-
-
-class Ignored:
-    """In the place of a RejectedLog."""
-
-    def add(self, step: int, rejected: Any) -> None: ...
 
 
 def test_a_batch_that_does_not_divide_is_refused(
