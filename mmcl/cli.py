@@ -32,6 +32,7 @@ from mmcl.command import (
     step_option,
 )
 from mmcl.data_commands import data
+from mmcl.huge_pages import begin_again_with_them
 from mmcl.inspect_command import inspect
 from mmcl.plan_command import plan
 from mmcl.sweep_command import sweep
@@ -431,6 +432,7 @@ def main() -> None:
     Where work is left in the middle, the interpreter is not asked to end: threads that still load
     data or compile could crash it, and it would wait for processes that wait for this one.
     """
+    begin_again_with_them()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's C++ chatter
     try:
         cli()

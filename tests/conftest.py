@@ -3,6 +3,7 @@
 import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"  # what mmcl begins again for
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 
 from typing import Any

@@ -3,7 +3,9 @@
 import contextlib
 import copy
 import os
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +17,10 @@ from data_pipelines.files import copied, listed, name_of, opened
 from data_pipelines.shards import Shards
 
 Columns = Mapping[str, Any]  # name -> (N, ...)
+_BROKEN = (  # what a damaged zip or header of an array raises
+    ValueError, OSError, EOFError, MemoryError, OverflowError, SyntaxError, RuntimeError,
+    struct.error, zlib.error, zipfile.BadZipFile,
+)  # fmt: skip
 
 
 class Source:
@@ -161,5 +167,5 @@ def _whole(name: str) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise InputError(f"{name} is missing") from error
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except _BROKEN as error:
         raise InputError(f"{name} cannot be used: {' '.join(str(error).split())}") from error

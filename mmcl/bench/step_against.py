@@ -37,7 +37,8 @@ class Beside(NamedTuple):
 
 
 def beside(name: str, config: Mapping[str, Any], turns: int) -> Beside:
-    """Train both, a step in turn, so that what else the machine does hits both.
+    """Train both, two steps in turn, of which the second counts: what else the machine does hits
+    both, and the first gets back the caches and the memory that the other had.
 
     Args:
         name: of the experiment, `FILE[:ARG]`; "" where there is no file.
