@@ -32,7 +32,6 @@ from mmcl.command import (
     step_option,
 )
 from mmcl.data_commands import data
-from mmcl.huge_pages import begin_again_with_them
 from mmcl.inspect_command import inspect
 from mmcl.plan_command import plan
 from mmcl.sweep_command import sweep
@@ -159,7 +158,7 @@ def train(
         from mmcl.metrics_log import read
         from mmcl.processes import any_says, is_first, this_process
         from mmcl.remote import mirrored
-        from mmcl.replay import again
+        from mmcl.replay import diagnosis
         from mmcl.report.report import write_report
         from mmcl.train import Interrupted, train
 
@@ -185,8 +184,7 @@ def train(
             except BadStep as bad:
                 if not debug_nans or this_process() != (0, 1):
                     raise
-                mesh = make_mesh(axes)
-                found = again(config, here, mesh, bad.step, note, debug_nans=True).diagnosis
+                found = diagnosis(config, here, make_mesh(axes), bad.step, note)
                 raise InputError(f"{bad} {found}") from bad
             mirror.push()
             any_says(False)  # nobody ends before all have uploaded their part
@@ -427,12 +425,11 @@ class Leaving(SystemExit):
 
 
 def main() -> None:
-    """The console script `mmcl`.
+    """The command line, as a program.
 
     Where work is left in the middle, the interpreter is not asked to end: threads that still load
     data or compile could crash it, and it would wait for processes that wait for this one.
     """
-    begin_again_with_them()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's C++ chatter
     try:
         cli()

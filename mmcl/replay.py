@@ -1,6 +1,7 @@
 """One step of a run once more, from the checkpoint before it; nothing is written."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,12 +59,28 @@ def again(
     Raises:
         InputError: there is no such step.
     """
-    with jax.set_mesh(mesh), kept_choices(folder, device_kind(mesh), None):
+    with _as_then(folder, mesh):
         built, state, batch = before(experiment.stages(config), folder, mesh, step, tell)
         found = first_not_finite(built.stage.settings, state, batch) if debug_nans else ""
         _, metrics = built.train_step(state, batch)
         numbers = jax.device_get(metrics)
     return Again({f"train/{k}": float(x) for k, x in numbers.items() if k != "bad"}, found)
+
+
+def diagnosis(
+    config: dict[str, Any], folder: Path, mesh: Mesh, step: int, tell: Callable[[str], None]
+) -> str:
+    """Where the first number of a step that is not finite comes from, in words."""
+    with _as_then(folder, mesh):
+        built, state, batch = before(experiment.stages(config), folder, mesh, step, tell)
+        return first_not_finite(built.stage.settings, state, batch)
+
+
+@contextlib.contextmanager
+def _as_then(folder: Path, mesh: Mesh) -> Iterator[None]:
+    """On these devices, and with the run's own choices for the pair engine."""
+    with jax.set_mesh(mesh), kept_choices(folder, device_kind(mesh), None):
+        yield
 
 
 def before(

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -94,7 +94,7 @@ def opened_and_read(section: dict[str, Any]) -> int:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(how=damages())
 def test_a_damaged_file(
     whole: dict[str, tuple[bytes, dict[str, Any]]],
@@ -122,7 +122,7 @@ def test_the_whole_file_is_read(
     assert opened_and_read(section) == 4
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(how=damages())
 def test_damaged_arrays(
     tmp_path_factory: pytest.TempPathFactory, how: list[tuple[str, float, bytes]]

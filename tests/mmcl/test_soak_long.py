@@ -66,7 +66,7 @@ checksums.write = slowly
 
 
 class Life(NamedTuple):
-    """Of one process that trained, from its start to the SIGTERM that ended it."""
+    """Of one process that trained, from its first row to the SIGTERM that ended it."""
 
     seconds: float
     kills: int  # of workers
@@ -121,7 +121,9 @@ def test_nothing_is_lost_or_doubled(tmp_path: Path, tiny_config: dict[str, Any])
 
 
 def lived(experiment: Path, folder: Path, seconds: float, rng: np.random.Generator) -> Life:
-    """Train for so long, a worker being killed every ten seconds or so; then SIGTERM."""
+    """Train for so long from the first row on, a worker being killed every ten seconds or so; then
+    SIGTERM.
+    """
     process = subprocess.Popen(
         [sys.executable, "-c", "import mmcl.cli; mmcl.cli.main()", "train", str(experiment)]
         + ["--workdir", str(folder)],
@@ -130,6 +132,10 @@ def lived(experiment: Path, folder: Path, seconds: float, rng: np.random.Generat
         text=True,
         env={**os.environ, "XLA_FLAGS": ""},
     )
+    before = newest_step(folder)
+    while newest_step(folder) == before:  # it starts and compiles, however long that takes here
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.1)
     began, kills, resident = time.monotonic(), 0, []
     next_kill = 20.0
     while (age := time.monotonic() - began) < seconds:
@@ -147,6 +153,11 @@ def lived(experiment: Path, folder: Path, seconds: float, rng: np.random.Generat
     told = errors.splitlines()
     assert len(told) == kills and all("it is started again" in line for line in told), errors
     return Life(age, kills, resident)
+
+
+def newest_step(folder: Path) -> int:
+    """That metrics.jsonl has a row of."""
+    return max((row["step"] for row in metrics_log.read(folder)), default=0)
 
 
 def children(pid: int) -> list[int]:
