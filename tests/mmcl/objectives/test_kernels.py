@@ -12,19 +12,22 @@ KERNELS = ["pallas_tpu", "pallas_gpu"]
 B, D = 50, 24
 
 
-def answer(objective, problem, impl):
-    """Loss, values and gradients of the floats, every call computed by `impl`."""
+def answers(objective, problems, impl):
+    """Of each of problems alike: loss, values and gradients of the floats, computed by `impl`."""
 
-    def loss(params, embeddings):
-        result = objective(params, problem.state, embeddings, problem.batch, jax.random.key(0))
+    def loss(params, embeddings, state, batch):
+        result = objective(params, state, embeddings, batch, jax.random.key(0))
         values = [term.value_B for term in result.terms.values()]
         return sum(term.mean() for term in result.terms.values()), values
 
+    step = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True, allow_int=True))
     with choices(impl=impl) as made, interpreted():
-        step = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True, allow_int=True))
-        found = jax.device_get(step(problem.params, problem.embeddings))
+        found = [step(one.params, one.embeddings, one.state, one.batch) for one in problems]
     assert {choice["impl"] for choice in made.values()} == {impl}
-    return [x for x in jax.tree.leaves(found) if jnp.issubdtype(x.dtype, jnp.floating)]
+    return [
+        [x for x in jax.tree.leaves(jax.device_get(one)) if jnp.issubdtype(x.dtype, jnp.floating)]
+        for one in found
+    ]
 
 
 def errors(got, want):
@@ -38,8 +41,8 @@ def errors(got, want):
 def test_an_odd_batch_in_float64_as_by_xla(make_objective, make_problem, impl):
     objective = make_objective(B, D)
     with jax.enable_x64(True):
-        problem = make_problem(objective, B, D, np.float64)
-        got, want = (answer(objective, problem, by) for by in (impl, "xla"))
+        problems = [make_problem(objective, B, D, np.float64)]
+        (got,), (want,) = (answers(objective, problems, by) for by in (impl, "xla"))
     assert max(errors(got, want)) <= 1e-12
 
 
@@ -47,25 +50,33 @@ def test_an_odd_batch_in_float64_as_by_xla(make_objective, make_problem, impl):
 @pytest.mark.parametrize("narrow", [np.float32, jnp.bfloat16])
 @pytest.mark.parametrize("impl", KERNELS)
 def test_errors_are_those_of_rounding(make_objective, make_problem, impl, narrow):
-    """Against the dense grid in float64, of the same numbers."""
+    """Against the dense grid in float64, of the same numbers: of several draws the root mean
+    square, since a single sum (a temperature's gradient) may be right to the last bit by chance.
+    """
     objective = make_objective(B, D)
 
-    def problem(dtype):
+    def problems(dtype):
         """The same narrow numbers, held as `dtype`; labels and masks as they are."""
 
         def held(x):
             x = np.asarray(x)
             return x.astype(narrow).astype(dtype) if x.dtype.kind == "f" else x
 
-        drawn = make_problem(objective, B, D, np.float32)
+        drawn = [make_problem(objective, B, D, np.float32, seed) for seed in range(4)]
         wide = np.float64 if dtype == np.float64 else np.float32
-        params = jax.tree.map(lambda x: np.asarray(x, wide), drawn.params)
-        return jax.tree.map(held, drawn)._replace(params=params)
+        for one in drawn:
+            params = jax.tree.map(lambda x: np.asarray(x, wide), one.params)
+            yield jax.tree.map(held, one)._replace(params=params)
 
     with jax.enable_x64(True):
-        want = answer(objective, problem(np.float64), "reference")
-    got = answer(objective, problem(narrow), impl)
-    dense = answer(objective, problem(narrow), "reference")
-    for a, error, of_dense in zip(got, errors(got, want), errors(dense, want)):
+        wanted = answers(objective, problems(np.float64), "reference")
+
+    def typical(found):
+        of_draws = [errors(got, want) for got, want in zip(found, wanted, strict=True)]
+        return np.sqrt(np.mean(np.square(of_draws), axis=0))
+
+    found = answers(objective, problems(narrow), impl)
+    dense = answers(objective, problems(narrow), "reference")
+    for a, error, of_dense in zip(found[0], typical(found), typical(dense), strict=True):
         half = 0 if a.dtype == np.float32 else float(jnp.finfo(narrow).eps)
-        assert error <= max(min(2e-5, 4 * of_dense), half, 2e-6)
+        assert error <= max(min(2e-5, 4 * of_dense), half, 1e-6)
