@@ -112,7 +112,7 @@ def _read(place: Path, path: str, of: files.Facts) -> Index | None:
         table = about["table"]
         if about["format"] == _FORMAT and about["facts"] == list(of):
             return Index(path, about["rows"], about["about"], str(place), table)
-    except (OSError, ValueError, LookupError, TypeError, OverflowError):
+    except (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError):
         pass  # none, or not a whole one
     return None
 

@@ -34,7 +34,7 @@ def damage(folder: Path) -> str | None:
         try:
             written = json.loads(file.read_text())
             expected = {str(name): (int(n), str(digest)) for name, (n, digest) in written.items()}
-        except (ValueError, TypeError, AttributeError):
+        except (ValueError, TypeError, AttributeError, RecursionError):
             return f"{file.name} is damaged"
         if missing := sorted(expected.keys() - there):
             return f"{missing[0]} is missing"

@@ -6,6 +6,9 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"  # what mmcl begins again for
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 
+import pprint
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -55,6 +58,31 @@ def tiny_config() -> dict[str, Any]:
         "checkpoint": {"every": 2, "keep": 3},
         "log_every": 1,
     }
+
+
+@pytest.fixture
+def experiment_file(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a config as a file that the command line takes."""
+
+    def experiment_file(config: dict[str, Any], folder: Path = tmp_path) -> Path:
+        file = folder / "experiment.py"
+        file.write_text(
+            "from ml_collections import ConfigDict\n\n\n"
+            f"def get_config(arg=None):\n    return ConfigDict({pprint.pformat(config)})\n"
+        )
+        return file
+
+    return experiment_file
+
+
+@pytest.fixture
+def children() -> Callable[[int], list[int]]:
+    """The processes that one has started and not waited for."""
+
+    def children(pid: int) -> list[int]:
+        return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+    return children
 
 
 @pytest.hookimpl(tryfirst=True)

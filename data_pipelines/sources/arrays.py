@@ -14,6 +14,7 @@ import numpy as np
 from data_pipelines.errors import InputError
 from data_pipelines.fields import Fields
 from data_pipelines.files import copied, listed, name_of, opened
+from data_pipelines.memory import must_hold
 from data_pipelines.shards import Shards
 
 Columns = Mapping[str, Any]  # name -> (N, ...)
@@ -153,6 +154,7 @@ def _length(part: Columns, name: str) -> int:
 
 def _npz(name: str) -> Columns:
     with opened(name) as file, _whole(name), np.load(file, allow_pickle=False) as arrays:
+        must_hold(sum(member.file_size for member in arrays.zip.infolist()), name)
         return dict(arrays)
 
 

@@ -33,6 +33,7 @@ from data_pipelines.files import (
     raw,
     reading,
 )
+from data_pipelines.memory import must_hold
 from data_pipelines.names import known
 from data_pipelines.progress import Bar
 from data_pipelines.scan import check_id
@@ -193,7 +194,10 @@ def _footers(names: Sequence[str]) -> tuple[list[np.ndarray], list[pa.Schema]]:
     def footer(name: str) -> tuple[np.ndarray, pa.Schema]:
         with opening(name), raw(name) as file, pq.ParquetFile(file) as parquet:
             about = parquet.metadata
-            rows = [about.row_group(i).num_rows for i in range(about.num_row_groups)]
+            groups = [about.row_group(i) for i in range(about.num_row_groups)]
+            rows = [group.num_rows for group in groups]
+            largest = max((group.total_byte_size for group in groups), default=0)
+            must_hold(largest, f"a row group of {name}")
             bar.advance(1)
             return np.cumsum([0, *rows]), parquet.schema_arrow
 

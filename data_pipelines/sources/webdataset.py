@@ -186,7 +186,7 @@ def _value(field: str, data: bytes, id: str) -> Any:
             return int(data)
         if kind == "npy":
             return np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, MemoryError, RecursionError) as error:  # it says it is huge
         reason = " ".join(str(error).split())
         raise Fault("bad_member", f"{field} of {id} is no {kind} ({reason})") from error
     return data

@@ -19,6 +19,8 @@ from data_pipelines.errors import InputError
 
 Side = Literal["right", "left"]
 
+_MOST = 2**24  # letters of a vocabulary that is unpacked; CLIP's has 3.2 million
+
 
 def clip_bpe(
     value: str,
@@ -180,8 +182,10 @@ def _clip(path: str) -> Tokenizer:
     bytes at the end of a word, then merges. The file has more merges than CLIP has ids."""
     try:
         with gzip.open(path, "rt", encoding="utf-8") as file:
-            lines = file.read().split("\n")[1 : 49152 - 256 - 2 + 1]
+            lines = file.read(_MOST).split("\n")[1 : 49152 - 256 - 2 + 1]
         merges = [(left, right) for left, right in (line.split() for line in lines if line)]
+        if not merges:
+            raise ValueError("it has no merges")
     except (OSError, EOFError, ValueError) as error:
         raise InputError(f"{path} is not CLIP's vocabulary: {error}") from error
     letters = _byte_letters()

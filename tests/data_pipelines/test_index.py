@@ -58,12 +58,13 @@ def test_a_damaged_index_is_made_anew(path, tmp_path):
     want = [index[row] for row in (0, 2499)]
     kept = next((tmp_path / "cache/indexes").iterdir())
     whole = kept.read_bytes()
-    for damaged in (b"", whole[:-1], whole[:500], whole + b"x", whole[1:], b"\0" * 99):
+    nested = b"[" * 10**5 + (0).to_bytes(8, "little")
+    for damaged in (b"", whole[:-1], whole[:500], whole + b"x", whole[1:], b"\0" * 99, nested):
         kept.write_bytes(damaged)
         [again] = indexes([path], "lines", lines)
         assert [again[row] for row in (0, 2499)] == want
         assert kept.read_bytes() == whole
-    assert len(built) == 7
+    assert len(built) == 8
 
 
 def test_an_index_that_goes_while_it_is_used_is_named(path, tmp_path):

@@ -5,7 +5,7 @@ import copy
 import dataclasses
 import gzip
 import json
-import pprint
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -91,23 +91,16 @@ def small_config(tiny_config: dict[str, Any]) -> dict[str, Any]:
     return tiny_config
 
 
-def written(folder: Path, config: dict[str, Any]) -> str:
-    file = folder / "mine.py"
-    file.write_text(
-        "from ml_collections import ConfigDict\n\n\n"
-        f"def get_config(arg=None):\n    return ConfigDict({pprint.pformat(config)})\n"
-    )
-    return str(file)
-
-
 # What is measured
 
 
 @pytest.mark.long
-def test_a_real_run(tmp_path: Path, small_config: dict[str, Any]) -> None:
+def test_a_real_run(
+    tmp_path: Path, experiment_file: Callable[..., Path], small_config: dict[str, Any]
+) -> None:
     """More steps than the experiment has; shares add up; nothing is compiled or moved in secret,
     for `Loop` forbids transfers as `train` does."""
-    file = written(tmp_path, small_config)
+    file = str(experiment_file(small_config))
     result = bench(file, "--steps", "5", "--json", "--trace", str(tmp_path / "trace"))
     assert result.exit_code == 0, result.output
     row = Row(**json.loads(result.stdout))
@@ -227,10 +220,12 @@ def test_the_peak_is_of_all_devices(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_table_and_what_dominates(
-    tmp_path: Path, small_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    experiment_file: Callable[..., Path],
+    small_config: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(step, "measured", lambda *_: ROW)
-    result = bench(written(tmp_path, small_config))
+    result = bench(str(experiment_file(small_config)))
     assert result.exit_code == 0 and result.stderr == ""
     lines = result.stdout.splitlines()
     assert lines[0] == (
@@ -290,13 +285,15 @@ class Fake:
 
 
 def test_sides_take_turns(
-    tmp_path: Path, small_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    experiment_file: Callable[..., Path],
+    small_config: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Neither is begun before the other is ready; ratios are medians over pairs."""
     monkeypatch.setattr(step_against, "StepSide", Fake)
     monkeypatch.setattr(open_clip, "missing", lambda: [])
     Fake.log.clear()
-    file = written(tmp_path, small_config)
+    file = str(experiment_file(small_config))
     result = bench(file, "--against", "open_clip", "--steps", "2", "--json")
     assert result.exit_code == 0, result.output
     assert Fake.log == ["ours 0", "open_clip 0", *["ours 1", "open_clip 1"] * 2]
@@ -355,14 +352,14 @@ def test_without_an_experiment_it_is_vit_s_16(monkeypatch: pytest.MonkeyPatch) -
     ],
 )
 def test_a_mistake_is_one_line(
-    tmp_path: Path,
+    experiment_file: Callable[..., Path],
     small_config: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
     words: list[str],
     message: str,
 ) -> None:
     monkeypatch.setattr(open_clip, "missing", lambda: [])
-    file = written(tmp_path, small_config)
+    file = str(experiment_file(small_config))
     assert refused(*(file if word == "FILE" else word for word in words)).startswith(message)
 
 
@@ -420,8 +417,10 @@ def test_a_side_that_fails_says_why_in_a_line(small_config: dict[str, Any]) -> N
 
 @pytest.mark.long
 @pytest.mark.skipif(bool(open_clip.missing()), reason="open_clip is not installed")
-def test_both_sides_for_real(tmp_path: Path, small_config: dict[str, Any]) -> None:
-    file = written(tmp_path, small_config)
+def test_both_sides_for_real(
+    experiment_file: Callable[..., Path], small_config: dict[str, Any]
+) -> None:
+    file = str(experiment_file(small_config))
     result = bench(file, "--against", "open_clip", "--steps", "2", "--json")
     assert result.exit_code == 0, result.output
     row = Beside(**json.loads(result.stdout))

@@ -56,7 +56,9 @@ def test_what_is_gone(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "3", '{"a": 1}', '{"a": [1]}', '{"a": [1, 2, 3]}', '{"a": ["x", ""]}']
+    "text",
+    ["", "{", "[]", "3", '{"a": 1}', '{"a": [1]}', '{"a": [1, 2, 3]}', '{"a": ["x", ""]}']
+    + [pytest.param("[" * 10**5, id="nested")],
 )
 def test_checksums_that_are_none(folder: Path, text: str) -> None:
     (folder / "checksums.json").write_text(text)

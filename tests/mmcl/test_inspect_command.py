@@ -1,7 +1,7 @@
 """`mmcl inspect`: what a run would hold, and where, before it is paid for."""
 
 import json
-import pprint
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,8 @@ from mmcl.inspect_command import size
 
 
 @pytest.fixture
-def tiny(tmp_path: Path, tiny_config: dict[str, Any]) -> str:
-    file = tmp_path / "tiny.py"
-    file.write_text(
-        "from ml_collections import ConfigDict\n\n\n"
-        f"def get_config(arg=None):\n    return ConfigDict({pprint.pformat(tiny_config)})\n"
-    )
-    return str(file)
+def tiny(experiment_file: Callable[..., Path], tiny_config: dict[str, Any]) -> str:
+    return str(experiment_file(tiny_config))
 
 
 def test_json_has_every_array_and_the_batch(tiny: str) -> None:

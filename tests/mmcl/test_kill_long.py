@@ -1,15 +1,19 @@
 """A real `mmcl train` in a process of its own, killed and started again."""
 
+import contextlib
 import os
-import pprint
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from mmcl import metrics_log
@@ -40,18 +44,9 @@ def wait_for_step(folder: Path, step: int, process: "subprocess.Popen[Any]") -> 
 
 
 @pytest.fixture
-def experiment(tmp_path: Path, tiny_config: dict[str, Any]) -> Path:
+def experiment(experiment_file: Callable[..., Path], tiny_config: dict[str, Any]) -> Path:
     config = tiny_config | {"steps": 60, "eval": {"splits": []}, "checkpoint": {"every": 4}}
-    return written(tmp_path, config)
-
-
-def written(folder: Path, config: dict[str, Any]) -> Path:
-    file = folder / "tiny.py"
-    file.write_text(
-        "from ml_collections import ConfigDict\n\n\n"
-        f"def get_config(arg=None):\n    return ConfigDict({pprint.pformat(config)})\n"
-    )
-    return file
+    return experiment_file(config)
 
 
 @pytest.fixture
@@ -77,14 +72,125 @@ def test_killed_again_and_again(
     assert rows(folder) == straight
 
 
-def children(pid: int) -> list[int]:
-    found = Path(f"/proc/{pid}/task/{pid}/children")
-    return [int(child) for child in found.read_text().split()]
+OWN = '''
+"""The queue of past embeddings, and a table of how often each record was seen and its last loss."""
+
+import dataclasses
+
+import jax.numpy as jnp
+from mmcl.objectives import queue
+
+RECORDS = 69  # of 24 concepts
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective(queue.Objective):
+    def init_state(self, key):
+        table = {"seen": jnp.zeros(RECORDS, jnp.int32), "loss": jnp.zeros(RECORDS, jnp.float32)}
+        return {"queue": super().init_state(key), "table": table}
+
+    def __call__(self, params, state, embeddings, batch, key):
+        result = super().__call__(params, state["queue"], embeddings, batch, key)
+        (term,) = result.terms.values()
+        table, at_B = state["table"], batch["index"]
+        metrics = {"seen": table["seen"].sum(), "remembered": table["loss"].mean()}
+        table = {
+            "seen": table["seen"].at[at_B].add(1),
+            "loss": table["loss"].at[at_B].set(term.value_B),
+        }
+        state = {"queue": result.state, "table": table}
+        return result._replace(state=state, metrics={**result.metrics, **metrics})
+'''
+
+
+@pytest.mark.long
+def test_25_kills_anywhere(
+    tmp_path: Path,
+    experiment_file: Callable[..., Path],
+    children: Callable[[int], list[int]],
+    tiny_config: dict[str, Any],
+) -> None:
+    """Of the run, of a worker, and of both at once; every second waits for a save to begin."""
+    steps, kills = 300, 25
+    (tmp_path / "own_table.py").write_text(OWN)
+    experiment = experiment_file(
+        tiny_config
+        | {
+            "steps": steps,
+            "objective": {"name": "own_table", "length": 64, "positives": "concept"},
+            "ema": 0.99,
+            "eval": {"splits": ["unseen_artist"], "every": 100, "batch_size": 16},
+            "checkpoint": {"every": 3, "keep": 2},
+            "workers": 2,
+            "threads": 1,
+        },
+    )
+    straight, folder = tmp_path / "straight", tmp_path / "killed"
+    subprocess.run(command(experiment, straight), check=True, env=environment())
+    rng, in_saves, of = np.random.default_rng(0), 0, {"run": 0, "worker": 0, "both": 0}
+    goals = np.sort(rng.integers(1, steps - 100, kills))
+    process = None
+    for number, goal in enumerate(goals):
+        if process is None:
+            process = subprocess.Popen(command(experiment, folder), env=environment())
+        wait_for_step(folder, goal, process)
+        if number % 2 == 0:
+            wait_for_a_save(folder, process)
+        else:
+            time.sleep(rng.uniform(0, 0.1))
+        assert process.poll() is None, "it came to its end before it could be killed"
+        whom = list(of)[number // 2 % 3]
+        of[whom] += 1
+        workers = children(process.pid)
+        if whom == "worker":
+            os.kill(workers[number % len(workers)], signal.SIGKILL)
+            continue
+        process.kill()
+        for worker in workers if whom == "both" else ():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGKILL)
+        process.wait()
+        process = None
+        left = [one.name for one in (folder / "checkpoints").glob("*")]
+        in_saves += any("tmp" in name for name in left)
+        assert len(left) <= 4, f"orphans accumulate: {left}"  # 2 kept, 1 removed, 1 begun
+    if process is not None:
+        process.wait()
+    subprocess.run(command(experiment, folder), check=True, env=environment())
+    assert of == {"run": 9, "worker": 8, "both": 8} and in_saves >= 5
+    assert rows(folder) == rows(straight)
+    assert rows(folder)[-1]["train/seen"] == (steps - 1) * 16
+    assert sorted(one.name for one in (folder / "checkpoints").iterdir()) == ["297", "300"]
+    assert_same_state(folder, straight, steps)
+
+
+def wait_for_a_save(folder: Path, process: "subprocess.Popen[Any]") -> None:
+    while process.poll() is None:
+        if any((folder / "checkpoints").glob("*tmp*")):
+            return
+        time.sleep(0.001)
+
+
+def assert_same_state(folder: Path, other: Path, step: int) -> None:
+    """Of all arrays of the state, the bits."""
+    with ocp.StandardCheckpointer() as reader:
+        found, wanted = (
+            reader.restore((one / "checkpoints" / str(step) / "state").absolute())
+            for one in (folder, other)
+        )
+    assert jax.tree.structure(found) == jax.tree.structure(wanted)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
+            a, b = jax.random.key_data(a), jax.random.key_data(b)
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
 
 
 @pytest.mark.long
 def test_a_killed_worker_is_replaced(
-    tmp_path: Path, experiment: Path, straight: list[dict[str, Any]]
+    tmp_path: Path,
+    experiment: Path,
+    straight: list[dict[str, Any]],
+    children: Callable[[int], list[int]],
 ) -> None:
     """One of two processes that load data is killed in the middle of a run, which goes on alike."""
     folder = tmp_path / "workers"
@@ -124,7 +230,11 @@ def test_ctrl_c_says_how_to_go_on(
 @pytest.mark.long
 @pytest.mark.parametrize("in_evaluation", [False, True])
 def test_sigterm_saves_and_exits_0(
-    tmp_path: Path, tiny_config: dict[str, Any], in_evaluation: bool
+    tmp_path: Path,
+    experiment_file: Callable[..., Path],
+    children: Callable[[int], list[int]],
+    tiny_config: dict[str, Any],
+    in_evaluation: bool,
 ) -> None:
     """As a machine that is taken away sends it, also to the workers. The bound is for a step or a
     batch of an evaluation, and a save; on this machine, beside other tests.
@@ -133,7 +243,7 @@ def test_sigterm_saves_and_exits_0(
     splits = ["unseen_artist"] if in_evaluation else []
     changes = {"steps": 60, "checkpoint": {"every": 20}, "workers": 2, "threads": 1}
     evaluated = {"splits": splits, "every": every, "batch_size": 1}
-    experiment = written(tmp_path, tiny_config | changes | {"eval": evaluated})
+    experiment = experiment_file(tiny_config | changes | {"eval": evaluated})
     straight, folder = tmp_path / "straight", tmp_path / "stopped"
     subprocess.run(command(experiment, straight), check=True, env=environment())
     process = subprocess.Popen(

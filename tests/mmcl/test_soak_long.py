@@ -7,11 +7,11 @@ soaks for an hour, in the place of three minutes, and prints what it counted.
 
 import json
 import os
-import pprint
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,15 +74,21 @@ class Life(NamedTuple):
 
 
 @pytest.mark.long
-def test_nothing_is_lost_or_doubled(tmp_path: Path, tiny_config: dict[str, Any]) -> None:
+def test_nothing_is_lost_or_doubled(
+    tmp_path: Path,
+    experiment_file: Callable[..., Path],
+    children: Callable[[int], list[int]],
+    tiny_config: dict[str, Any],
+) -> None:
     """1 % corrupt records, workers that are killed, SIGTERM every few minutes, a slow disk."""
     seconds = float(os.environ.get("MMCL_SOAK_S", "180"))
     corrupt = set(pictures(tmp_path / "pictures").tolist())
     (tmp_path / "own_soak.py").write_text(OWN)
-    experiment, folder = written(tmp_path, tiny_config), tmp_path / "run"
+    experiment, folder = experiment_file(soaking(tmp_path, tiny_config)), tmp_path / "run"
     rng, lives, end = np.random.default_rng(0), list[Life](), time.monotonic() + seconds
     while (left := end - time.monotonic()) > 30:
-        lives.append(lived(experiment, folder, min(left, max(60, seconds / 12)), rng))
+        seconds_of_it = min(left, max(60, seconds / 12))
+        lives.append(lived(experiment, folder, seconds_of_it, rng, children))
         assert len(list((folder / "checkpoints").iterdir())) <= 3, "files accumulate"
 
     steps = [row["step"] for row in metrics_log.read(folder)]
@@ -120,7 +126,13 @@ def test_nothing_is_lost_or_doubled(tmp_path: Path, tiny_config: dict[str, Any])
     assert max(grown) < 40, told  # of some 900, allocators' own
 
 
-def lived(experiment: Path, folder: Path, seconds: float, rng: np.random.Generator) -> Life:
+def lived(
+    experiment: Path,
+    folder: Path,
+    seconds: float,
+    rng: np.random.Generator,
+    children: Callable[[int], list[int]],
+) -> Life:
     """Train for so long from the first row on, a worker being killed every ten seconds or so; then
     SIGTERM.
     """
@@ -160,11 +172,6 @@ def newest_step(folder: Path) -> int:
     return max((row["step"] for row in metrics_log.read(folder)), default=0)
 
 
-def children(pid: int) -> list[int]:
-    found = Path(f"/proc/{pid}/task/{pid}/children")
-    return [int(child) for child in found.read_text().split()]
-
-
 def resident_mb(pid: int) -> float:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096 / 1e6
 
@@ -186,7 +193,7 @@ def pictures(folder: Path) -> np.ndarray:
     return corrupt
 
 
-def written(folder: Path, tiny_config: dict[str, Any]) -> Path:
+def soaking(folder: Path, tiny_config: dict[str, Any]) -> dict[str, Any]:
     source = {"files": str(folder / "pictures" / "all.jsonl"), "paths": ["image"]}
     config = tiny_config | {
         "steps": 10_000_000,
@@ -208,9 +215,4 @@ def written(folder: Path, tiny_config: dict[str, Any]) -> Path:
         "workers": 2,
         "threads": 1,
     }
-    file = folder / "soak.py"
-    file.write_text(
-        "from ml_collections import ConfigDict\n\n\n"
-        f"def get_config(arg=None):\n    return ConfigDict({pprint.pformat(config)})\n"
-    )
-    return file
+    return config

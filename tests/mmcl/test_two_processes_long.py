@@ -1,13 +1,12 @@
 """Two processes of four devices train as one of eight does, and as one device."""
 
 import os
-import pprint
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +45,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def tiny(home: Path, tiny_config: dict[str, Any]) -> Path:
+def tiny(home: Path, experiment_file: Callable[..., Path], tiny_config: dict[str, Any]) -> Path:
     """Its optimiser's memory after one step is the gradient."""
     changes = {
         "steps": STEPS,
@@ -54,13 +53,7 @@ def tiny(home: Path, tiny_config: dict[str, Any]) -> Path:
         "eval": {"splits": ["unseen_artist"], "batch_size": 16},
         "checkpoint": {"every": 1, "keep": STEPS},
     }
-    file = home / "tiny.py"
-    file.write_text(
-        "from ml_collections import ConfigDict\n\n\n"
-        "def get_config(arg=None):\n"
-        f"    return ConfigDict({pprint.pformat(tiny_config | changes)})\n"
-    )
-    return file
+    return experiment_file(tiny_config | changes, home)
 
 
 def started(words: list[str], devices: int, log: Path) -> subprocess.Popen[bytes]:

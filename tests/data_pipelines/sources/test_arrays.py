@@ -3,6 +3,7 @@ import pickle
 import numpy as np
 import pytest
 
+from data_pipelines import memory
 from data_pipelines.errors import InputError
 from data_pipelines.sources.arrays import Source
 
@@ -66,6 +67,16 @@ def test_a_split_of_files(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.arange(3))
     source = Source(files={"train": f"{tmp_path}/a.npz"}, split="train")
     assert [record["x"] for record in source] == [0, 1, 2]
+
+
+def test_what_the_machine_cannot_hold_is_not_unpacked(tmp_path, monkeypatch):
+    np.savez_compressed(tmp_path / "a.npz", x=np.zeros((1000, 1000)))
+    source = {"files": f"{tmp_path}/a.npz"}
+    monkeypatch.setattr(memory, "of_machine", lambda: 8_001_000)
+    assert len(Source(**source)) == 1000
+    monkeypatch.setattr(memory, "of_machine", lambda: 7_000_000)
+    with pytest.raises(InputError, match="a.npz grows to 0.0 GB when it is unpacked; this machine"):
+        Source(**source)
 
 
 def test_what_is_wrong_is_said(tmp_path):

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_pipelines import arrow
+from data_pipelines import arrow, memory
 from data_pipelines.errors import InputError
 from data_pipelines.faults import Fault
 from data_pipelines.sources import parquet
@@ -205,6 +205,13 @@ def test_what_is_wrong_with_a_record_is_a_fault(folder, remote):
     assert source[0] == {"id": "a"}
     with pytest.raises(Fault, match="'id', which is the id, is missing in ids.parquet/1"):
         source[1]
+
+
+def test_a_row_group_that_the_machine_cannot_hold(folder, monkeypatch):
+    pq.write_table(pa.table({"x": np.zeros(1_000_000)}), folder / "zeros.parquet")
+    monkeypatch.setattr(memory, "of_machine", lambda: 1000)
+    with pytest.raises(InputError, match="a row group of .*zeros.parquet grows to "):
+        Source(files=f"{folder}/zeros.parquet")
 
 
 def test_what_is_wrong_with_the_whole_is_said(folder):

@@ -159,11 +159,20 @@ def test_a_tar_that_goes_is_a_fault(folder, remote):
         assert source[4]["id"].startswith("00000.tar") and source[6]["id"].startswith("00002.tar")
 
 
+def huge_array() -> bytes:
+    """Few bytes that say they are a petabyte."""
+    file = io.BytesIO()
+    about = {"descr": "<f8", "fortran_order": False, "shape": (2**47,)}
+    np.lib.format.write_array_header_1_0(file, about)
+    return file.getvalue() + bytes(80)
+
+
 def test_bad_members_spoil_their_record_alone(tmp_path):
     path = write(
         tmp_path / "a.tar",
         [("0.txt", b"fine"), ("1.txt", b"\xff\xfe"), ("2.json", b"{"), ("3.txt", b"a")]
-        + [("3.txt", b"b"), ("5.cls", b"x"), ("6.npy", b"\x93NUMPY"), ("7.txt", b"fine too")],
+        + [("3.txt", b"b"), ("5.cls", b"x"), ("6.npy", b"\x93NUMPY"), ("7.txt", b"fine too")]
+        + [("8.json", b"[" * 100_000), ("9.npy", huge_array())],
     )
     with tarfile.open(path, "a") as tar:
         link = tarfile.TarInfo("4.txt")
@@ -187,6 +196,8 @@ def test_bad_members_spoil_their_record_alone(tmp_path):
         "a.tar/5": "cls of a.tar/5 is no cls",
         "a.tar/6": "npy of a.tar/6 is no npy",
         "a.tar/7": "fine too",
+        "a.tar/8": "json of a.tar/8 is no json",
+        "a.tar/9": "npy of a.tar/9 is no npy",
     }
 
 

@@ -3,6 +3,7 @@
 import gzip
 import importlib.util
 import pickle
+import tracemalloc
 import unicodedata
 from pathlib import Path
 
@@ -235,6 +236,19 @@ def test_a_vocabulary_must_fit_the_tower(clip_file, piece_file, json_folder):
             run(transform, "dog", vocab_size=pieces - 1, **options)
     with pytest.raises(InputError, match="pieces: raise vocab_size=9"):
         run(tokens.sentencepiece, "dog", vocab_size=9, file=piece_file)
+
+
+def test_a_vocabulary_that_grows_without_end(tmp_path):
+    """Only as much of it is unpacked as a vocabulary of CLIP has."""
+    with gzip.open(tmp_path / "bpe.gz", "wb", compresslevel=1) as file:
+        for _ in range(100):
+            file.write(bytes(2**21))
+    tracemalloc.start()
+    with pytest.raises(InputError, match="is not CLIP's vocabulary"):
+        run(tokens.clip_bpe, "dog", file="bpe.gz", folder=tmp_path)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 2**27  # of 200 MiB
 
 
 @pytest.mark.parametrize("transform", [tokens.clip_bpe, tokens.sentencepiece, tokens.huggingface])

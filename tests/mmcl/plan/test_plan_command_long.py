@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import os
-import pprint
 import subprocess
 import sys
 from pathlib import Path
@@ -24,12 +23,7 @@ KEYS = {
 }
 
 
-def plan(tmp_path: Path, config: dict[str, Any], *words: str) -> subprocess.CompletedProcess[str]:
-    file = tmp_path / "tiny.py"
-    file.write_text(
-        "from ml_collections import ConfigDict\n\n\n"
-        f"def get_config(arg=None):\n    return ConfigDict({pprint.pformat(config)})\n"
-    )
+def plan(file: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", RUN, "plan", str(file), *words],
         capture_output=True,
@@ -62,11 +56,11 @@ def config(tiny_config: dict[str, Any]) -> dict[str, Any]:
         ("h100:2x8", 16, {"data": 2, "fsdp": 8}),
     ],
 )
-def test_devices_that_are_not_here(tmp_path, config, topology, devices, mesh):
+def test_devices_that_are_not_here(experiment_file, config, topology, devices, mesh):
     if topology.startswith("h100") and importlib.util.find_spec("jax_cuda13_plugin") is None:
         pytest.skip("compiling for GPUs needs jax[cuda13-local]")
     config["mesh"] = {axis: size for axis, size in mesh.items() if axis != "data"}
-    done = plan(tmp_path, config, "--topology", topology, "--json", "--price", "2")
+    done = plan(experiment_file(config), "--topology", topology, "--json", "--price", "2")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found.keys() > KEYS
@@ -76,22 +70,22 @@ def test_devices_that_are_not_here(tmp_path, config, topology, devices, mesh):
     assert found["cost"] == pytest.approx(2 * found["device_hours"])
 
 
-def test_what_does_not_fit_is_said(tmp_path, config):
+def test_what_does_not_fit_is_said(experiment_file, config):
     config["towers"]["text"] |= {"vocab_size": 2**22, "width": 2048}
-    done = plan(tmp_path, config, "--topology", "v5e:2x2")
+    done = plan(experiment_file(config), "--topology", "v5e:2x2")
     assert done.returncode == 0, done.stderr
     assert "DOES NOT FIT" in done.stdout and "of 15.8 GiB" in done.stdout
-    fitted = plan(tmp_path, config, "--topology", "v5e:2x2", "--fit", "mesh")
+    fitted = plan(experiment_file(config), "--topology", "v5e:2x2", "--fit", "mesh")
     assert fitted.returncode == 2 and "No mesh of these devices holds this batch" in fitted.stderr
 
 
-def test_the_step_is_that_of_train(tmp_path, config):
+def test_the_step_is_that_of_train(experiment_file, config):
     """In a table, with what it takes; and in one line what is wrong."""
-    done = plan(tmp_path, config, "--topology", "v5e:2x2", "--batch", "64")
+    done = plan(experiment_file(config), "--topology", "v5e:2x2", "--batch", "64")
     assert done.returncode == 0, done.stderr
     assert "4 devices of v5e:2x2 (data 4), batch 64" in done.stdout
     for word in ("parameters", "optimiser", "products", "links", "limited by", "examples/s"):
         assert word in done.stdout
-    wrong = plan(tmp_path, config, "--topology", "v5e:2x2", "--batch", "66")
+    wrong = plan(experiment_file(config), "--topology", "v5e:2x2", "--batch", "66")
     assert wrong.returncode == 2
     assert wrong.stderr.strip().endswith("does not divide over 4 devices; take a multiple of 4.")
