@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-BYTES = {"pred": 1, "token": 0, "opaque": 0, "c64": 8, "c128": 16, "s4": 0.5, "u4": 0.5}
+from mmcl.plan.instructions import Instruction, computations
+
 KINDS = (
     "all-gather",
     "all-reduce",
@@ -27,15 +28,9 @@ NOTHING = (  # which move nothing, or nothing themselves
     *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all"),
     *("partition-id", "replica-id", "opt-barrier"),
 )
+CUTS = ("slice", "dynamic-slice", "gather")  # read what comes out of them
+IN_PLACE = {"dynamic-update-slice": 1, "scatter": 2}  # write their operand of this number
 CALLED = ("body", "to_apply", "calls", "true_computation", "false_computation")
-
-
-class Instruction(NamedTuple):
-    name: str
-    nbytes: float  # of its result
-    op: str
-    operands: list[str]
-    rest: str  # attributes
 
 
 class Collective(NamedTuple):
@@ -56,50 +51,153 @@ class Program:
     """A compiled program, from `compiled.as_text()`."""
 
     def __init__(self, text: str):
-        self._computations: dict[str, list[Instruction]] = {}
-        self._nbytes: dict[str, float] = {}
-        self._entry = ""
-        current: list[Instruction] = []
-        for line in text.splitlines():
-            if head := _HEAD.match(line):
-                current = self._computations.setdefault(head["name"], [])
-                if head["entry"]:
-                    self._entry = head["name"]
-            elif made := _instruction(line):
-                current.append(made)
-                self._nbytes[made.name] = made.nbytes
-        if not self._entry:
-            raise ValueError("this is no program: it has no ENTRY")
+        self._computations, self._entry = computations(text)
+        self._named: dict[str, Instruction] = {}
+        self._users: dict[str, list[tuple[Instruction, int]]] = {}  # and which operand it is there
+        for computation in self._computations.values():
+            for one in computation.instructions:
+                self._named[one.name] = one
+                for place, name in enumerate(one.operands):
+                    self._users.setdefault(name, []).append((one, place))
+        fusions = [one for one in self._named.values() if one.op == "fusion"]
+        within = [self._computations[one.attribute("calls")] for one in fusions]
+        self._fused = {one.name for each in within for one in each.instructions}
 
     def collectives(self) -> list[Collective]:
-        """Every collective of the program."""
-        return [
-            _collective(one, times, self._operand_bytes(one))
-            for one, times in self._run(self._entry, 1, into_fusions=True)
-            if _kind(one.op) is not None
-        ]
+        """Every collective of the program. One that goes on while others compute is written into
+        the fusions of all of these, with its channel, and happens once.
+        """
+        made: list[Collective] = []
+        on_channel: dict[str, Collective] = {}
+        for one, times in self._run(self._entry, 1, into_fusions=True):
+            if _kind(one.op) is None:
+                continue
+            operand_bytes = sum(operand.nbytes for operand in self._operands(one))
+            found = _collective(one, times, operand_bytes)
+            channel = one.attribute("channel_id")
+            if one.name not in self._fused or not channel:
+                made.append(found)
+            elif channel not in on_channel or times < on_channel[channel].times:
+                on_channel[channel] = found
+        return made + list(on_channel.values())
 
     def moved_bytes(self) -> float:
-        """What operations read from memory and write to it, each by itself, a fusion as one."""
+        """What operations read from main memory and write to it, each by itself, a fusion as one;
+        of an array that is cut up, what is cut out of it.
+        """
         return sum(
-            times * (one.nbytes + self._operand_bytes(one))
+            times * (self._written(one) + sum(self._read(one, i) for i in range(len(one.operands))))
             for one, times in self._run(self._entry, 1, into_fusions=False)
             if one.op not in NOTHING and not one.op.endswith("-done")
         )
 
-    def _operand_bytes(self, one: Instruction) -> float:
-        return sum(self._nbytes.get(name, 0.0) for name in one.operands)
+    def _operands(self, one: Instruction) -> list[Instruction]:
+        return [self._named[name] for name in one.operands if name in self._named]
+
+    def _read(self, one: Instruction, place: int) -> float:
+        """Bytes of main memory that are read of an operand."""
+        operand = self._named[one.operands[place]]
+        if place == 0 and one.op in CUTS:
+            return one.nbytes if operand.main_nbytes else 0
+        if place == 0 and one.op == "slice-start":
+            return one.arrays[1].nbytes if operand.main_nbytes else 0
+        if place == 0 and one.op in IN_PLACE:
+            return 0
+        if one.op != "fusion":
+            return operand.main_nbytes
+        inside = self._computations[one.attribute("calls")].instructions
+        parameter = next(p for p in inside if p.op == "parameter" and p.number == place)
+        return min(operand.main_nbytes, self._used(parameter))
+
+    def _used(self, one: Instruction) -> float:
+        """Bytes that are read inside a fusion of what comes into it."""
+        return sum(
+            self._used(user) if user.op == "bitcast" else self._read(user, place)
+            for user, place in self._users.get(one.name, [])
+        )
+
+    def _written(self, one: Instruction) -> float:
+        """Bytes of main memory that are written."""
+        if not one.main_nbytes or 'custom_call_target="AllocateBuffer"' in one.rest:
+            return 0
+        if one.op in IN_PLACE:
+            return self._named[one.operands[IN_PLACE[one.op]]].nbytes
+        if one.op == "slice-start":
+            return sum(array.nbytes for array in one.arrays[1:2] if array.main)
+        if one.op.endswith("-start"):  # the operands are there once more
+            return max(0, one.main_nbytes - sum(x.main_nbytes for x in self._operands(one)))
+        if one.op != "fusion":
+            return one.main_nbytes
+        root = self._computations[one.attribute("calls")].root
+        return min(one.main_nbytes, self._made(root))
+
+    def _made(self, root: Instruction) -> float:
+        """Bytes that a fusion writes."""
+        if root.op == "tuple":
+            return sum(map(self._made, self._operands(root)))
+        if root.op == "bitcast":
+            return self._made(self._operands(root)[0])
+        return self._written(root)
 
     def _run(
         self, computation: str, times: int, into_fusions: bool
     ) -> Iterator[tuple[Instruction, int]]:
         """Every instruction, and how often it runs."""
-        for one in self._computations[computation]:
+        for one in self._computations[computation].instructions:
             yield one, times
             if one.op in CONTROL or (into_fusions and one.op == "fusion"):
-                inside = times * _trips(one) if one.op == "while" else times
+                inside = times * self._trips(one) if one.op == "while" else times
                 for name in _called(one):
                     yield from self._run(name, inside, into_fusions)
+
+    def _trips(self, loop: Instruction) -> int:
+        """How often a loop runs: as the compiler notes, or as its counter, bound and step say; 1
+        where that hangs on the data.
+        """
+        if known := re.search(r'"known_trip_count":\{"n":"(\d+)"', loop.rest):
+            return int(known[1])
+        goes_on = self._alone(self._computations[loop.attribute("condition")].root)
+        after = self._computations[loop.attribute("body")].root
+        (state,) = self._operands(loop)
+        if goes_on.attribute("direction") != "LT" or state.op != "tuple" or after.op != "tuple":
+            return 1
+        counter, bound = self._operands(goes_on)
+        if counter.op != "get-tuple-element":
+            return 1
+        carried = bound.op == "get-tuple-element"
+        first = self._constant(state.operands[counter.number])
+        last = self._constant(state.operands[bound.number] if carried else bound.name)
+        step = self._added(after.operands[counter.number])
+        if first is None or last is None or step == 0:
+            return 1
+        return max(0, math.ceil((last - first) / step))
+
+    def _alone(self, one: Instruction) -> Instruction:
+        """What a fusion of one operation does to the fusion's operands."""
+        if one.op != "fusion":
+            return one
+        root = self._computations[one.attribute("calls")].root
+        inside = self._operands(root)
+        names = [one.operands[x.number] if x.op == "parameter" else x.name for x in inside]
+        return root._replace(operands=names)
+
+    def _constant(self, name: str) -> int | None:
+        one = self._named[name]
+        while one.op in ("copy", "bitcast"):
+            (one,) = self._operands(one)
+        return one.number if one.op == "constant" else None
+
+    def _added(self, name: str) -> int:
+        """What a round of a loop adds to its counter; 0: that is not to be seen."""
+        one, added = self._alone(self._named[name]), 0
+        while one.op in ("add", "copy", "bitcast"):
+            operands = self._operands(one)
+            added += sum(each.number for each in operands if each.op == "constant")
+            changed = [each for each in operands if each.op != "constant"]
+            if len(changed) != 1:
+                return 0
+            one = self._alone(changed[0])
+        return added
 
 
 def by_kind(collectives: Sequence[Collective]) -> dict[str, float]:
@@ -132,62 +230,10 @@ def _collective(one: Instruction, times: int, operand_bytes: float) -> Collectiv
     return Collective(kind, times, times * sent, groups)
 
 
-_HEAD = re.compile(r"^(?P<entry>ENTRY )?%?(?P<name>[\w.\-]+) .*->.*\{\s*$")
-_LINE = re.compile(r"^\s+(?:ROOT )?%?(?P<name>[\w.\-]+) = (?P<rest>.*)$")
-_ARRAY = re.compile(r"([a-z]+\d*[a-z0-9]*)\[([\d,<=]*)\]")
-
-
-def _instruction(line: str) -> Instruction | None:
-    found = _LINE.match(line)
-    if not found:
-        return None
-    text = found["rest"]
-    if text.startswith("("):
-        end = _closing(text, 0) + 1
-    else:
-        end = text.index(" ")
-    shape, text = text[:end], text[end:].lstrip()
-    op, _, _ = text.partition("(")
-    close = _closing(text, len(op))
-    operands = re.findall(r"%([\w.\-]+)", text[len(op) : close])
-    return Instruction(found["name"], _nbytes(shape), op, operands, text[close + 1 :])
-
-
-def _closing(text: str, start: int) -> int:
-    """Where the bracket that opens at `start` closes."""
-    depth = 0
-    for i in range(start, len(text)):
-        depth += {"(": 1, ")": -1}.get(text[i], 0)
-        if depth == 0:
-            return i
-    raise ValueError(f"an open bracket in {text[:80]!r}")
-
-
-def _nbytes(shape: str) -> float:
-    """Of an array or a tuple, as the program writes it."""
-    total = 0.0
-    for kind, dims in _ARRAY.findall(shape):
-        sizes = [int(size.lstrip("<=")) for size in dims.split(",") if size]
-        total += math.prod(sizes) * _itemsize(kind)
-    return total
-
-
-def _itemsize(kind: str) -> float:
-    if kind in BYTES:
-        return BYTES[kind]
-    bits = re.search(r"\d+", kind)
-    return int(bits[0]) / 8 if bits else 0
-
-
 def _kind(op: str) -> str | None:
     """Which collective an operation is, or begins."""
     base = op.removesuffix("-start")
     return base if base in KINDS else None
-
-
-def _trips(one: Instruction) -> int:
-    known = re.search(r'"known_trip_count":\{"n":"(\d+)"', one.rest)
-    return int(known[1]) if known else 1
 
 
 def _called(one: Instruction) -> list[str]:
