@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,8 +26,9 @@ from mmcl.live import LiveLine
 from mmcl.metrics_log import MetricsLog
 from mmcl.model import Model
 from mmcl.processes import agreed, first_does, is_first
+from mmcl.progress import Progress
 from mmcl.rejected_log import RejectedLog
-from mmcl.stalls import Stalls, by_process, gathered, straggler
+from mmcl.stalls import Stalls
 from mmcl.state import TrainState
 from mmcl.stops import Halted, Stops
 from mmcl.wandb_log import WandbLog, check_installed
@@ -142,30 +142,21 @@ def _run(
             kept_choices(folder, device_kind(mesh), engine) as keep_choices,
             contextlib.closing(Stalls()) as stalls,
         ):
-            known_late: set[int | None] = {None}
-
-            def record(row: dict[str, Any], lap: Lap) -> None:
-                nonlocal clock
-                clock = lap.add_to(clock, done)
-                row = {"step": done, "time": clock["seconds"], **row}
-                if log is not None:
-                    log.write(row | ({"final": True} if done == total else {}))
-                live.row(row)
-
+            progress = Progress(log, live, stalls, console.print, clock)
             for stage in stages[first.number :]:
                 if 0 < done == stage.start:
                     built = build(stage, mesh)
                     state, data = built.enter(state), {}
                 settings = stage.settings
                 halt = None if settings.checkpoint.best else stops.now
-                lap = Lap(done, settings.batch_size)
+                progress.begin(done, settings.batch_size)
                 if unjudged := data.pop("unjudged", None):  # for its evaluation was stopped
                     try:
                         splits, judged = evaluation(built.model(state), rejected, done, halt)
                     except Halted as error:
                         raise Interrupted(stops.by, done, total) from error
-                    record(unjudged | judged, lap)
-                    lap, unjudged = Lap(done, settings.batch_size), None
+                    progress.record(done, unjudged | judged, final=done == total)
+                    unjudged = None
 
                 feed = Feed(built, done, data, rejected)
                 for batch in stalls.watched(feed):
@@ -195,18 +186,9 @@ def _run(
                             checkpoints.close()
                             raise
                     if writing:
-                        numbers = jax.device_get(metrics)
-                        row = {f"train/{k}": float(x) for k, x in numbers.items() if k != "bad"}
+                        row = progress.row(done, metrics)
                         if bad_steps:
                             row["train/bad_steps"] = float(bad_steps)
-                        rate = row["train/examples_per_s"] = lap.examples_per_s(done)
-                        share = stalls.seconds() / lap.seconds()
-                        wait_P, rate_P = gathered(share, rate / jax.process_count()).T
-                        row |= {f"train/{k}": v for k, v in by_process(wait_P, rate_P).items()}
-                        late, line = straggler(wait_P)
-                        if late not in known_late:
-                            known_late.add(late)
-                            console.print(line)
                         row |= {f"train/{k}": v for k, v in feed.row().items()}
                         row |= {f"train/rejected/{kind}": n for kind, n in counts.items()}
                         try:
@@ -215,8 +197,7 @@ def _run(
                                     built.model(state), rejected, done, halt
                                 )
                                 row |= judged
-                            record(row, lap)
-                            lap = Lap(done, settings.batch_size)
+                            progress.record(done, row, final=last)
                         except Halted:
                             unjudged, stopping, saving = row, True, True
 
@@ -227,7 +208,7 @@ def _run(
                         if unjudged:
                             data["unjudged"] = unjudged
                         found = row if evaluating else None
-                        checkpoints.save(done, state, data, lap.add_to(clock, done), found)
+                        checkpoints.save(done, state, data, progress.clock(done), found)
                     if evaluating:
                         checkpoints.check_best(row)
                     if stopping and (unjudged or not last):
@@ -292,23 +273,3 @@ def examples(stages: Sequence[Stage], step: int) -> int:
 def due(step: int, every: int | None) -> bool:
     """Whether something that happens every so many steps (None: never) happens after this one."""
     return every is not None and step % every == 0
-
-
-class Lap:
-    """The time since the last row of metrics."""
-
-    def __init__(self, step: int, batch_size: int):
-        self._step, self._batch_size, self._began = step, batch_size, time.perf_counter()
-
-    def seconds(self) -> float:
-        return time.perf_counter() - self._began
-
-    def examples_per_s(self, step: int) -> float:
-        return self._batch_size * (step - self._step) / self.seconds()
-
-    def add_to(self, clock: dict[str, Any], step: int) -> dict[str, Any]:
-        """The run's clock (seconds at work, examples seen) moved on by this lap."""
-        return {
-            "seconds": clock["seconds"] + self.seconds(),
-            "examples": clock["examples"] + self._batch_size * (step - self._step),
-        }

@@ -17,7 +17,6 @@ loop's time in which no program was running or ready to run: data and host alike
 
 import contextlib
 import dataclasses
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -33,7 +32,6 @@ from mmcl.bench.step_parts import parts
 from mmcl.built_stage import BuiltStage, build
 from mmcl.experiment import Stage
 from mmcl.feed import Feed
-from mmcl.rejected_log import RejectedLog
 from mmcl.stalls import Stalls
 from mmcl.state import TrainState
 from mmcl.step import Metrics
@@ -119,11 +117,9 @@ class Loop:
         compiled: how many programs were compiled during steps.
     """
 
-    def __init__(self, built: BuiltStage, folder: Path):
-        settings = built.stage.settings
+    def __init__(self, built: BuiltStage):
         self._built, self._done = built, built.stage.start
-        rejected = RejectedLog(folder, 0, {}, settings.source["name"])
-        self._feed = Feed(built, self._done, {}, rejected)
+        self._feed = Feed(built, self._done, {})
         self._waits, self._gaps = Stalls(), Stalls()
         self._batches = self._waits.watched(self._feed)
         self._metrics: Metrics = {}
@@ -182,8 +178,7 @@ def measured(name: str, stage: Stage, mesh: Mesh, steps: int, trace: Path | None
     took = dict.fromkeys(("wall", "data", "idle", "alone", "towers", "loss", "optimizer"), 0.0)
     with (
         jax.set_mesh(mesh),
-        tempfile.TemporaryDirectory() as folder,
-        contextlib.closing(Loop(built, Path(folder))) as loop,
+        contextlib.closing(Loop(built)) as loop,
     ):
         loop.run(1)
         first = loop.compiled

@@ -9,7 +9,6 @@ have their batch in memory: how batches are loaded is what `mmcl bench data` mea
 import json
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -77,8 +76,8 @@ def ours(task: Task) -> tuple[Run, float]:
         config.importable(Path(task.file))
     mesh = data_mesh(jax.devices()[:1])
     built = build(experiment.stages(task.config)[0], mesh)
-    with jax.set_mesh(mesh), tempfile.TemporaryDirectory() as folder:
-        loop = Loop(built, Path(folder))
+    with jax.set_mesh(mesh):
+        loop = Loop(built)
         loop.run(1)
         loop.close()
         counted = flops(built, loop.state, loop.batch)

@@ -169,7 +169,7 @@ def test_the_parts_make_the_step(
 
 
 def test_what_is_compiled_or_moved_in_secret_is_found(
-    tmp_path: Path, small_config: dict[str, Any], one_device: Mesh
+    small_config: dict[str, Any], one_device: Mesh
 ) -> None:
     built = build(experiment.stages(small_config)[0], one_device)
 
@@ -183,7 +183,7 @@ def test_what_is_compiled_or_moved_in_secret_is_found(
 
     def loop(train_step: Any) -> Any:
         changed = dataclasses.replace(built, train_step=train_step)
-        return contextlib.closing(Loop(changed, tmp_path))
+        return contextlib.closing(Loop(changed))
 
     with jax.set_mesh(one_device):
         with loop(built.train_step) as plain:
