@@ -12,7 +12,8 @@ Command:   mmcl train experiments/siglip_l14.py \
              --config.source.files.val='gs://bucket/val/{00000..00003}.tar' \
              --config.transforms.text.2.file=sentencepiece.model
            as its parent; `:synthetic` and `:runlocal` too.
-Hardware:  a pod of a multiple of 16 devices; `mmcl plan` says which one holds it.
+Hardware:  a pod of a multiple of 16 devices; `mmcl plan` says which one holds it (v5e:16x16 does
+           where `remat` is "full").
 Time:      not measured.
 Metric:    not measured.
 """

@@ -74,8 +74,9 @@ def make_mesh(axes: Axes, devices: Sequence[jax.Device] | None = None) -> Mesh:
     names, shape = tuple(kept), tuple(kept.values())
     kind = (AxisType.Auto,) * len(names)
     slices = len({getattr(device, "slice_index", 0) for device in devices})
-    if slices == 1:
-        return jax.make_mesh(shape, names, axis_types=kind, devices=devices)
+    if slices == 1:  # an axis may be a part of one of the torus, where nothing else comes out even
+        grid = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+        return Mesh(grid, names, axis_types=kind)
     if slices != found["slice"]:
         raise InputError(
             f"config.mesh.slice: {found['slice']}, but the devices are in {slices} slices; set it "
@@ -83,7 +84,9 @@ def make_mesh(axes: Axes, devices: Sequence[jax.Device] | None = None) -> Mesh:
         )
     within = (1, *shape[1:])  # `slice` is the first axis
     between = (slices, *(1 for _ in shape[1:]))
-    grid = mesh_utils.create_hybrid_device_mesh(within, between, devices)
+    grid = mesh_utils.create_hybrid_device_mesh(
+        within, between, devices, allow_split_physical_axes=True
+    )
     return Mesh(grid, names, axis_types=kind)
 
 
