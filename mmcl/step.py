@@ -58,7 +58,7 @@ def make_train_step(
         if micro_batches == 1:
             return of_part(batch)
         if reads_tokens(objective):
-            return _of_all(one_by_one(of_part, batch, micro_batches))
+            return of_all(one_by_one(of_part, batch, micro_batches))
 
         def pooled(part: Mapping[str, Any]) -> dict[str, Embedding]:
             whole = towers.encode_all(params, part, train=True)
@@ -149,7 +149,7 @@ def keyed(
     return made
 
 
-def _of_all(parts: Result) -> Result:
+def of_all(parts: Result) -> Result:
     """The results of all micro-batches, of leaves (k, ...), as one of the batch."""
     terms = {
         name: Term(

@@ -14,8 +14,10 @@ import jax.numpy as jnp
 
 from mmcl import experiment, optimizers, sharding
 from mmcl.built_stage import BuiltStage
+from mmcl.micro_batches import joined, one_by_one
+from mmcl.objectives.term import Result, reads_tokens
 from mmcl.state import TrainState
-from mmcl.step import held, keyed, make_update, step_keys
+from mmcl.step import held, keyed, make_update, of_all, step_keys
 from pallas_kernels.pair_reduce.flops import operations
 
 
@@ -60,13 +62,27 @@ def parts(built: BuiltStage, state: TrainState, batch: Mapping[str, Any]) -> Par
     schedule = experiment.build_schedule(settings)
     whole_update = make_update(optimizer, schedule, ema=settings.ema, start=built.stage.start)
 
+    k = settings.micro_batches
+
     def encode(params: dict[str, Any], batch: Mapping[str, Any]) -> Any:
         fixed = {name: frozen[name] for name in params}
-        return towers.encode_all(held(params, fixed), batch, train=True)
+
+        def of_part(part: Mapping[str, Any]) -> Any:
+            return towers.encode_all(held(params, fixed), part, train=True)
+
+        inputs = {modality: batch[modality] for modality in towers.modules}
+        return of_part(inputs) if k == 1 else joined(one_by_one(of_part, inputs, k))
 
     def value(own: dict[str, Any], embeddings: Any, memory: Any, batch: Any, key: Any) -> Any:
         params = held(own["objective"], frozen["objective"])
-        result = objective(params, memory, embeddings, batch, key)
+
+        def of_part(part: tuple[Any, Any]) -> Result:
+            return objective(params, memory, *part, key)
+
+        if k > 1 and reads_tokens(objective):
+            result = of_all(one_by_one(of_part, (embeddings, batch), k))
+        else:
+            result = of_part((embeddings, batch))
         total = sum((term.mean() for term in result.terms.values()), start=jnp.float32(0))
         return total, (result.state, result.metrics)
 

@@ -135,8 +135,22 @@ def test_a_real_run(
             },
             Axes(data=1),
         ),
+        pytest.param(
+            {"optimizer": {"name": "sgd"}, "micro_batches": 2},
+            Axes(data=2),
+            marks=pytest.mark.long,
+        ),
+        pytest.param(
+            {
+                "objective": {"name": "filip"},
+                "optimizer": {"name": "sgd"},
+                "micro_batches": 2,
+            },
+            Axes(data=1),
+            marks=pytest.mark.long,
+        ),
     ],
-    ids=["8 devices", "tokens, some frozen"],
+    ids=["8 devices", "tokens, some frozen", "micro-batches", "micro-batches of tokens"],
 )
 def test_the_parts_make_the_step(
     small_config: dict[str, Any], changes: dict[str, Any], axes: Axes
