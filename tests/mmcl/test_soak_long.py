@@ -156,7 +156,7 @@ def lived(
         if age >= 20:
             resident.append(resident_mb(process.pid))
         workers = children(process.pid)
-        if age >= next_kill and len(workers) == 2:
+        if next_kill <= age < seconds - 5 and len(workers) == 2:  # the last is told of, too
             os.kill(int(rng.choice(workers)), signal.SIGKILL)
             kills, next_kill = kills + 1, age + rng.uniform(8, 15)
     process.terminate()
