@@ -94,7 +94,8 @@ def step(
 
     With --against open_clip, its model of the same sizes is trained beside the
     experiment, whose towers are `vit` and `text`, in float32 by AdamW, both with
-    the batch in memory. Where no FILE is given, they are ViT-S/16's.
+    the batch in memory, and with its blocks checkpointed where `remat` of both
+    towers is "full". Where no FILE is given, they are ViT-S/16's.
 
     \b
       mmcl bench step --against open_clip --steps 3

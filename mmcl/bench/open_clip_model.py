@@ -27,6 +27,7 @@ class Sizes(NamedTuple):
     text_tower: list[int]
     objective: str
     optimizer: dict[str, Any]
+    checkpointed: bool  # whether whole blocks are computed again in the backward pass
 
 
 def sizes(settings: Settings, example: Mapping[str, Any]) -> Sizes:
@@ -63,6 +64,7 @@ def sizes(settings: Settings, example: Mapping[str, Any]) -> Sizes:
         [text.width, text.depth, text.heads],
         settings.objective["name"],
         {key: optimizer[key] for key in ("b1", "b2", "eps", "weight_decay")},
+        vit.remat == text.remat == "full",
     )
 
 
@@ -139,7 +141,9 @@ def built(sizes: Sizes) -> Any:
         layers=depth,
     )
     bias = BIAS if open_clip.LOSSES[sizes.objective] == "SigLipLoss" else None
-    return made.CLIP(sizes.embed_dim, vision, text, init_logit_bias=bias).train()
+    model = made.CLIP(sizes.embed_dim, vision, text, init_logit_bias=bias).train()
+    model.set_grad_checkpointing(sizes.checkpointed)
+    return model
 
 
 def _models() -> ModuleType:

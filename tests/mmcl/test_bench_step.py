@@ -320,7 +320,7 @@ def test_sides_take_turns(
     assert task.file == file and task.threads == row.threads >= 1
     assert Sizes(**task.sizes) == Sizes(
         16, 8, [16, 16], 8, [16, 1, 2], 8, 4096, [16, 1, 2], "infonce",
-        {"b1": 0.9, "b2": 0.999, "eps": 1e-8, "weight_decay": 0.1},
+        {"b1": 0.9, "b2": 0.999, "eps": 1e-8, "weight_decay": 0.1}, False,
     )  # fmt: skip
     told = bench(file, "--against", "open_clip", "--steps", "2").stdout.splitlines()
     assert told[2].split() == ["mmcl", "1.5", "3", "10.7", "9", "6,000"]
@@ -336,7 +336,9 @@ def test_without_an_experiment_it_is_vit_s_16(monkeypatch: pytest.MonkeyPatch) -
     assert bench(*words).stdout.startswith("ViT-S/16, batch 256, float32, ")
     sizes = Sizes(**Fake.tasks[-1].sizes)
     assert sizes[:8] == (256, 384, [224, 224], 16, [384, 12, 6], 77, 49408, [384, 12, 6])
-    assert Fake.tasks[-1].file is None
+    assert Fake.tasks[-1].file is None and not sizes.checkpointed
+    words += [f"--config.towers.{tower}.remat=full" for tower in ("image", "text")]
+    assert bench(*words).exit_code == 0 and Sizes(**Fake.tasks[-1].sizes).checkpointed
     assert vit_s_16.config()["batch_size"] == 64
 
 
@@ -418,7 +420,8 @@ def test_their_model_has_blocks_of_the_same_sizes_and_trains(
     assert params["text"]["embed"]["embedding"].shape == tuple(theirs.token_embedding.weight.shape)
     made = open_clip_model.trained(sizes, 1)
     made.step()
-    assert made.flops > 0
+    again = open_clip_model.trained(sizes._replace(checkpointed=True), 1)
+    assert again.flops > 1.1 * made.flops > 0  # one more forward pass
     torch.set_num_threads(threads)
 
 
