@@ -50,14 +50,13 @@ class WandbLog:
     repeats, to the bit, is not told twice.
 
     Raises:
-        InputError: W&B refuses, or nobody is logged in.
+        InputError: W&B refuses, or nobody is logged in; or wandb.json is damaged.
     """
 
     def __init__(self, workdir: Path, options: Wandb, config: dict[str, Any]):
         wandb = importlib.import_module("wandb")
         self._path = workdir / "wandb.json"
-        kept = json.loads(self._path.read_text()) if self._path.is_file() else {}
-        self._id, self._told = kept.get("id", uuid.uuid4().hex[:12]), kept.get("step", 0)
+        self._id, self._told = _kept(self._path)
         try:
             self._run = wandb.init(
                 **dataclasses.asdict(options),
@@ -90,3 +89,14 @@ class WandbLog:
         temporary = self._path.with_suffix(".tmp")
         temporary.write_text(json.dumps({"id": self._id, "step": self._told}))
         temporary.replace(self._path)
+
+
+def _kept(path: Path) -> tuple[str, int]:
+    """The run's id and the last step that it was told; of a new run where there is no file."""
+    if not path.is_file():
+        return uuid.uuid4().hex[:12], 0
+    try:
+        kept = json.loads(path.read_text())
+        return str(kept["id"]), int(kept["step"])
+    except (ValueError, LookupError, TypeError, RecursionError):
+        raise InputError(f"{path} is damaged; delete it, and W&B gets another run.") from None

@@ -89,6 +89,14 @@ def test_what_wandb_refuses_is_one_line(
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"id": "a"}', '{"id": "a", "step": "b"}'])
+def test_what_it_remembered_is_damaged(tmp_path: Path, fake: Fake, text: str) -> None:
+    (tmp_path / "wandb.json").write_text(text)
+    with pytest.raises(InputError, match="wandb.json is damaged; delete it, and W&B gets another"):
+        WandbLog(tmp_path, OPTIONS, {})
+    assert not fake.given
+
+
 def test_where_it_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     check_installed(None)
