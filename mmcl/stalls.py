@@ -39,9 +39,15 @@ class Stalls:
             self._waits.append((asked, time.perf_counter(), before))
             yield batch
 
-    def stepped(self, result: jax.Array) -> None:
-        """A step was started, and this will come of it."""
-        self._ends = [self._watch.submit(_end, result)]
+    def stepped(self, result: jax.Array) -> Future[float]:
+        """A step was started, and this will come of it; gives when it ends."""
+        end = self._watch.submit(_end, result)
+        self.ends(end)
+        return end
+
+    def ends(self, end: Future[float]) -> None:
+        """A step was started, of which another watch notes the end."""
+        self._ends = [end]
 
     def seconds(self) -> float:
         """How long the devices stood still since the last call; waits for the steps before."""

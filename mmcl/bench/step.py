@@ -139,8 +139,7 @@ class Loop:
                     jax.transfer_guard("disallow"),
                 ):
                     self.state, self._metrics = self._built.train_step(self.state, batch)
-                for stalls in (self._waits, self._gaps):
-                    stalls.stepped(self._metrics["loss"])
+                self._gaps.ends(self._waits.stepped(self._metrics["loss"]))
             jax.block_until_ready(self.state)
         wall = time.perf_counter() - began
         self.compiled += len(compiled)

@@ -203,8 +203,7 @@ def test_what_is_compiled_or_moved_in_secret_is_found(
         with loop(built.train_step) as plain:
             lap = plain.run(2)
             assert plain.compiled > 0
-            assert 0 < lap.idle < lap.wall
-            assert 0 < lap.data < lap.idle + 0.2  # two threads note when a step ends, not at once
+            assert 0 < lap.data <= lap.idle < lap.wall
         with loop(compiling) as found:
             found.run(3)
             assert found.compiled >= 3
