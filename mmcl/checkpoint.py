@@ -133,9 +133,16 @@ class Checkpoints:
             cleanup_tmp_directories=writes,
             read_only=not writes,
         )
-        if apart:
-            alone = ocp.options.MultiprocessingOptions(primary_host=None)
-            self._options.multiprocessing_options = alone
+        if apart:  # nobody waits for anybody, nor takes another's word that a folder is there
+            self._options.create = False
+            self._options.async_options.create_directories_asynchronously = False
+            self._options.multiprocessing_options = ocp.options.MultiprocessingOptions(
+                primary_host=None,
+                active_processes={jax.process_index()},
+                barrier_sync_key_prefix=f"process-{jax.process_index()}",
+            )
+            if writes:
+                self._folder.mkdir(parents=True, exist_ok=True)
         self._apart = apart
         self._manager = self._open()
         self._best_quality = self._kept_quality()

@@ -5,6 +5,7 @@ import os
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"  # what mmcl begins again for
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+os.environ["NPROC"] = "32"  # threads for them, as mmcl/forced_devices.py gives
 
 import pprint
 from collections.abc import Callable

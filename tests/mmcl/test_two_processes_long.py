@@ -59,6 +59,7 @@ def tiny(home: Path, experiment_file: Callable[..., Path], tiny_config: dict[str
 def started(words: list[str], devices: int, log: Path) -> subprocess.Popen[bytes]:
     flags = f"--xla_force_host_platform_device_count={devices}"
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    environment["PYTHONFAULTHANDLER"] = "1"  # SIGABRT: each thread writes where it is
     with log.open("wb") as file:
         command = [sys.executable, "-c", RUN, *words]
         process = subprocess.Popen(command, env=environment, stdout=file, stderr=file)
@@ -78,7 +79,12 @@ def two(words: list[str], folder: Path) -> list[subprocess.Popen[bytes]]:
 
 
 def ended(processes: list[subprocess.Popen[bytes]], folder: Path) -> None:
-    codes = [process.wait(400) for process in processes]
+    try:
+        codes = [process.wait(400) for process in processes]
+    except subprocess.TimeoutExpired:
+        for process in processes:
+            process.send_signal(signal.SIGABRT)
+        codes = [process.wait() for process in processes]
     logs = [file.read_text() for file in sorted(folder.parent.glob(f"{folder.name}.*log"))]
     assert codes == [0] * len(processes), logs
 
