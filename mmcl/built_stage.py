@@ -21,6 +21,7 @@ from mmcl.guard import guarded
 from mmcl.mesh import AnyMesh, batch_devices, places
 from mmcl.mixing.moment import Mixing
 from mmcl.model import Model
+from mmcl.models.towers import Towers
 from mmcl.objectives.term import reads_tokens
 from mmcl.state import TrainState
 from mmcl.step import Metrics, make_train_step
@@ -39,6 +40,7 @@ class BuiltStage:
     init: Callable[[], TrainState]  # a fresh state, placed on the mesh
     train_step: TrainStep  # compiled; the state it is given is used up
     example: Mapping[str, Any]  # a batch of one record
+    towers: Towers
     encoders: Mapping[str, Callable[[Any, Any], jax.Array]]
 
     def order(self, weights: Weights | None = None) -> AnyOrder:
@@ -103,7 +105,7 @@ class BuiltStage:
         params = state.params if state.ema is None else state.ema
         read = {modality: self.pipeline.transforms[modality] for modality in self.encoders}
         pipeline = dataclasses.replace(self.pipeline, transforms=read)
-        return Model(self.stage.settings, pipeline, self.encoders, params, self.mesh)
+        return Model(self.stage.settings, pipeline, self.towers, self.encoders, params, self.mesh)
 
 
 def build(stage: Stage, mesh: AnyMesh) -> BuiltStage:
@@ -192,6 +194,7 @@ def build(stage: Stage, mesh: AnyMesh) -> BuiltStage:
             guarded(step, settings.guard), donate_argnums=0, out_shardings=(state, everywhere)
         ),
         example=example,
+        towers=towers,
         encoders=make_encoders(towers, mesh),
     )
 

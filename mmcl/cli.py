@@ -7,7 +7,7 @@ import re
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +154,7 @@ def train(
         from mmcl import experiment as experiments
         from mmcl.bad_steps import BadStep
         from mmcl.engine_choices import measured_choices
+        from mmcl.evals import judged
         from mmcl.mesh import make_mesh
         from mmcl.metrics_log import read
         from mmcl.processes import any_says, is_first, this_process
@@ -193,17 +194,19 @@ def train(
             if not is_first():
                 return
             rows = read(here)
+            spread = judged.spread(here)
             report = write_report(
                 here,
                 name=configs.name(experiment),
                 config=config,
                 rows=rows,
                 splits=splits,
+                spread=spread,
                 next_steps=[
                     (title, command, why) for title, command, why in config.get("next_steps", ())
                 ],
             )
-        print_tables({key: value for key, value in rows[-1].items() if key.startswith("eval/")})
+        print_tables({k: v for k, v in rows[-1].items() if k.startswith("eval/")}, spread)
         click.echo(f"Report: {mirror.shown(report)}\nWorkdir: {folder}")
 
 
@@ -271,6 +274,8 @@ def evaluate(
       mmcl eval runs/quickstart --step best
     """
     with errors(debug):
+        from mmcl.evals import judged
+        from mmcl.evals.figure import Figures, intervals, numbers
         from mmcl.load import load
         from mmcl.model import told
         from mmcl.processes import is_first
@@ -279,19 +284,20 @@ def evaluate(
         meet()
         with mirrored(run, arrays_of(step)) as mirror:
             loaded = load(mirror.folder, step=step, tell=note)
-        metrics: dict[str, float] = {}
+        figures: Figures = {}
         for split in splits or loaded.model.settings.eval.splits:
             embedded = loaded.model.embed(split)
             if embedded.rejected and is_first():
                 note(told(embedded))
-            metrics |= loaded.model.evaluate(embedded)
+            figures |= loaded.model.judge(embedded)
         if not is_first():
             return
         if as_json:
-            click.echo(json.dumps({"run": str(run), "step": loaded.step, **metrics}, indent=2))
+            which = {"run": str(run), "step": loaded.step}
+            click.echo(json.dumps(which | judged.told(figures), indent=2))
         else:
             click.echo(f"{loaded.experiment}, step {loaded.step}")
-            print_tables(metrics)
+            print_tables(numbers(figures), intervals(figures))
 
 
 @cli.command(short_help="Search a run's data with a text.")
@@ -370,9 +376,11 @@ cli.add_command(data)
 cli.add_command(bench)
 
 
-def print_tables(metrics: dict[str, float]) -> None:
+def print_tables(
+    metrics: Mapping[str, float], spread: Mapping[str, Sequence[float]] | None = None
+) -> None:
     """`eval/<split>/<task>/<metric>` numbers: for each split and set of metrics a table, in it a
-    row for each task, and under it what chance would reach.
+    row for each task, and under it the 95 % intervals, and what chance would reach.
     """
     tasks: dict[tuple[str, str], dict[str, float]] = {}
     for key, value in metrics.items():
@@ -389,6 +397,9 @@ def print_tables(metrics: dict[str, float]) -> None:
             for column in columns:
                 table.add_column(column.replace("_", " "), justify="right")
         table.add_row(task, *(_number(values[column]) for column in columns))
+        ends = [(spread or {}).get("/".join(("eval", split, task, column))) for column in columns]
+        if any(ends):
+            table.add_row("  95 %", *("–".join(map(_short, pair or ())) for pair in ends))
         chance = _chance(values)
         if chance:
             table.add_row("  chance", *(_number(chance.get(column)) for column in columns))
@@ -414,6 +425,11 @@ def _number(value: float | None) -> str:
     if abs(value) <= 1:
         return f"{value:.3f}"
     return f"{value:,.3f}".rstrip("0").rstrip(".")
+
+
+def _short(value: float) -> str:
+    """The same without the zero before the point."""
+    return _number(value).replace("0.", ".") if abs(value) < 1 else _number(value)
 
 
 def _file_name(text: str) -> str:

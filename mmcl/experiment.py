@@ -13,6 +13,7 @@ from data_pipelines.errors import InputError
 from data_pipelines.loader import Source
 from data_pipelines.pipeline import Pipeline, first_usable
 from mmcl import optimizers
+from mmcl.evals.figure import Figures
 from mmcl.guard import Guard
 from mmcl.mesh import Axes
 from mmcl.mixing.moment import Mixing
@@ -308,13 +309,13 @@ def build_schedule(settings: Settings) -> Callable[[Any], Any]:
     return names.call(schedule, section, where, steps=settings.steps)
 
 
-def build_evaluators(settings: Settings) -> list[Callable[..., dict[str, float]]]:
-    """`f(embedded, encode) -> metrics` for each section of `config.eval.evaluators`."""
-    made: list[Callable[..., dict[str, float]]] = []
+def build_evaluators(settings: Settings) -> list[Callable[..., Figures]]:
+    """`f(embedded, model) -> figures` for each section of `config.eval.evaluators`."""
+    made: list[Callable[..., Figures]] = []
     for i, section in enumerate(settings.eval.evaluators):
         where = f"config.eval.evaluators.{i}"
         evaluate = names.find("mmcl.evals", _name(section, where), f"{where}.name", face="evaluate")
-        names.check(evaluate, section, where, given=("embedded", "encode"))
+        names.check(evaluate, section, where, given=("embedded", "model"))
         options = {key: value for key, value in section.items() if key != "name"}
         made.append(functools.partial(evaluate, **options))
     return made

@@ -13,18 +13,27 @@ from data_pipelines.errors import InputError
 from data_pipelines.faults import by_kind, too_many
 from data_pipelines.pipeline import Pipeline
 from mmcl import experiment
-from mmcl.evals.embed import embed, encode_values, run_evaluators
+from mmcl.evals.embed import embed, encode_values
 from mmcl.evals.embedded import Embedded
+from mmcl.evals.figure import Figures, numbers
 from mmcl.experiment import Settings
 from mmcl.mesh import batch_devices, split_whole_batch
+from mmcl.models.towers import Towers
+from mmcl.objectives.temperature import logit_scale
+from pallas_kernels.pair_reduce import choices
 
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """Compiled towers, their parameters, and the transforms that feed them."""
+    """Compiled towers, their parameters, and the transforms that feed them.
+
+    Attributes:
+        encoders: `towers`, compiled, to unit rows.
+    """
 
     settings: Settings
     pipeline: Pipeline
+    towers: Towers
     encoders: Mapping[str, Callable[[Any, Any], jax.Array]]
     params: Mapping[str, Any]
     mesh: Mesh
@@ -34,6 +43,15 @@ class Model:
         """Records encoded at once: that of the config, rounded up to fill the devices evenly."""
         devices = batch_devices(self.mesh)
         return -(-self.settings.eval.batch_size // devices) * devices
+
+    @property
+    def logit_scale(self) -> float | None:
+        """The learned multiplier 1/τ of the cosines; None where the objective has none."""
+        learned = self.params["objective"]
+        if "log_scale" not in learned:
+            return None
+        largest = getattr(experiment.build_objective(self.settings), "max_scale", None)
+        return float(logit_scale(jax.device_get(learned["log_scale"]), largest))
 
     def encode_batch(self, modality: str, inputs: Mapping[str, Any]) -> np.ndarray:
         """Host arrays of one modality -> z_BxD, float32, rows of unit length."""
@@ -78,11 +96,23 @@ class Model:
             )
         return embedded
 
-    def evaluate(self, embedded: Embedded) -> dict[str, float]:
-        """What `config.eval.evaluators` say of an embedded split."""
-        found = run_evaluators(experiment.build_evaluators(self.settings), embedded, self.encode)
+    def judge(self, embedded: Embedded) -> Figures:
+        """What `config.eval.evaluators` say of an embedded split: `eval/<split>/<task>/<metric>`.
+
+        Of several processes all ask. What the pair engine chooses here is not among the choices
+        that a run keeps: no training depends on it.
+        """
+        found: Figures = {}
+        with jax.set_mesh(self.mesh), choices():
+            for evaluate in experiment.build_evaluators(self.settings):
+                found |= evaluate(embedded, self)
         kinds = Counter(one.kind for one in embedded.rejected)
-        return found | {f"eval/{embedded.split}/rejected/{kind}": n for kind, n in kinds.items()}
+        found |= {f"rejected/{kind}": n for kind, n in kinds.items()}
+        return {f"eval/{embedded.split}/{name}": figure for name, figure in found.items()}
+
+    def evaluate(self, embedded: Embedded) -> dict[str, float]:
+        """The same as plain numbers."""
+        return numbers(self.judge(embedded))
 
 
 def told(embedded: Embedded) -> str:

@@ -14,7 +14,7 @@ from data_pipelines.names import nearest
 LONGEST = 120  # characters of a run's name; file systems take 255 bytes
 
 
-class Run(NamedTuple):
+class Changed(NamedTuple):
     overrides: list[tuple[str, str]]  # dotted key of the config, value as text
     folder: Path
 
@@ -52,7 +52,7 @@ def parse(over: str) -> tuple[str, list[str]]:
     return key.removeprefix("config."), values
 
 
-def grid(overs: Sequence[str], folder: Path) -> list[Run]:
+def grid(overs: Sequence[str], folder: Path) -> list[Changed]:
     """The runs of all combinations, the last key changing first.
 
     Raises:
@@ -63,7 +63,7 @@ def grid(overs: Sequence[str], folder: Path) -> list[Run]:
     if twice := [key for key in keys if keys.count(key) > 1]:
         raise InputError(f"--over config.{twice[0]} is given twice; list its values after one.")
     return [
-        Run(list(zip(keys, values)), folder / name(list(zip(keys, values))))
+        Changed(list(zip(keys, values)), folder / name(list(zip(keys, values))))
         for values in itertools.product(*(values for _, values in parsed))
     ]
 

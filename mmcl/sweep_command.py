@@ -1,30 +1,22 @@
 """`mmcl sweep`: train an experiment with every combination of some values, one after another."""
 
-import contextlib
 import json
 import math
-import shlex
-import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.table import Table
 
-from data_pipelines.errors import InputError
 from mmcl import config as configs
-from mmcl import metrics_log, workdir
-from mmcl.command import STOPPED, Workdir, console, debug_option, errors, note, one_word
+from mmcl import workdir
+from mmcl.command import Workdir, console, debug_option, errors, one_word
 from mmcl.remote import Mirror, mirrored
-from mmcl.sweep import Run, best_first, grid, metric_names
+from mmcl.runs import Run, end_with_failures, trained
+from mmcl.sweep import best_first, grid, metric_names
 
-FAILED = 1  # exit code where a run failed
 TABLE = "sweep.json"
-_STDERR = 2
-_TRAIN = "from mmcl.cli import main; main()"
 
 
 @click.command(
@@ -99,38 +91,23 @@ def _sweep(
     as_json: bool,
 ) -> None:
     folder = mirror.folder
-    runs = grid(overs, folder)
-    stops = [_checked(experiment, fixed, run) for run in runs]
+    changes = grid(overs, folder)
+    runs = [Run(experiment, [*fixed, *changed], where) for changed, where in changes]
     workdir.writable(folder, "--folder")
-    rows: list[dict[str, Any]] = []
-    names = list(metrics)
-    with _signals() as going:
-        for number, (run, stop) in enumerate(zip(runs, stops), 1):
-            head = f"{number}/{len(runs)}  {run.folder.name}"
-            where = mirror.shown(run.folder)
-            status = "done"
-            if _finished(run, stop):
-                click.echo(f"{head}: finished before", err=as_json)
-            elif code := going(_command(experiment, fixed, run, where), head, as_json):
-                if code == STOPPED:
-                    line = shlex.join(["mmcl", *sys.argv[1:]])
-                    click.echo(f"Stopped in {where}. Go on with:\n  {line}", err=True)
-                    sys.exit(STOPPED)
-                note(f"{where} failed, with exit code {code}.")
-                status = "failed"
-            else:
-                mirror.pull("none")
-            final = (metrics_log.read(run.folder) or [{}])[-1] if status == "done" else {}
-            rows.append(
-                {
-                    "run": where,
-                    "status": status,
-                    "config": dict(run.overrides),
-                    "metrics": {key: _plain(value) for key, value in final.items()},
-                }
-            )
-            if final:
-                names = metric_names(final, metrics)
+    ended, names = [], list(metrics)
+    for one in trained(runs, mirror, aside=as_json):
+        ended.append(one)
+        if one.final:
+            names = metric_names(one.final, metrics)
+    rows = [
+        {
+            "run": one.where,
+            "status": "failed" if one.final is None else "done",
+            "config": dict(changed),
+            "metrics": {key: _plain(value) for key, value in (one.final or {}).items()},
+        }
+        for one, (changed, _) in zip(ended, changes)
+    ]
     sorted_rows = best_first(rows, names[0]) if names else rows
     told = {"experiment": experiment, "sorted_by": names[:1], "runs": sorted_rows}
     folder.mkdir(parents=True, exist_ok=True)
@@ -141,76 +118,7 @@ def _sweep(
     else:
         _print(sorted_rows, names)
         click.echo(f"Table: {mirror.shown(folder / TABLE)}")
-    if failed := [row["run"] for row in rows if row["status"] == "failed"]:
-        note(f"{len(failed)} of {len(rows)} runs failed: {', '.join(failed)}.")
-        sys.exit(FAILED)
-
-
-def _checked(experiment: str, fixed: Sequence[tuple[str, str]], run: Run) -> int:
-    """The last step of a run whose config and folder are in order.
-
-    Raises:
-        InputError: they are not.
-    """
-    from mmcl import experiment as experiments
-
-    config = configs.load(experiment, [*fixed, *run.overrides])
-    try:
-        stop = experiments.stages(config)[-1].stop
-        workdir.check(run.folder, experiment, config)
-    except InputError as error:
-        raise InputError(f"{run.folder.name}: {error}") from error
-    return stop
-
-
-def _finished(run: Run, stop: int) -> bool:
-    """Whether its last row is the final one, and the model was saved."""
-    rows = metrics_log.read(run.folder)
-    return bool(rows) and "final" in rows[-1] and workdir.newest_step(run.folder) == stop
-
-
-def _command(experiment: str, fixed: Sequence[tuple[str, str]], run: Run, where: str) -> list[str]:
-    words = [f"--config.{key}={value}" for key, value in [*fixed, *run.overrides]]
-    train = ["train", experiment, "--workdir", where, *words]
-    return [sys.executable, "-c", _TRAIN, *train]
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[Callable[[list[str], str, bool], int]]:
-    """How to run a command to its end: Ctrl-C, or a plea to end, is handed on to it, once for each
-    time; it then saves and ends with code 130, and so does every later one, unstarted.
-
-    Each command has a session of its own, so that a terminal tells it nothing past this process.
-    """
-    running: list[subprocess.Popen[bytes]] = []
-    stopping = False
-
-    def hand_on(signum: int, frame: Any) -> None:
-        nonlocal stopping
-        stopping = True
-        for process in running:
-            process.send_signal(signal.SIGINT)
-
-    def going(command: list[str], head: str, aside: bool) -> int:
-        if stopping:
-            return STOPPED
-        click.echo(head, err=aside)
-        with subprocess.Popen(
-            command, stdout=_STDERR if aside else None, start_new_session=True
-        ) as process:
-            running[:] = [process]
-            if stopping:  # between the question and the start
-                process.send_signal(signal.SIGINT)
-            code = process.wait()
-            running.clear()
-        return STOPPED if stopping and code else code
-
-    before = {one: signal.signal(one, hand_on) for one in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield going
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
+    end_with_failures(ended)
 
 
 def _plain(value: Any) -> Any:

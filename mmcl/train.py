@@ -19,7 +19,9 @@ from mmcl.bad_steps import BadSteps, Rewound
 from mmcl.built_stage import build
 from mmcl.checkpoint import Checkpoints, newest_sound, put_aside
 from mmcl.engine_choices import ByKind, kept_choices
+from mmcl.evals import judged
 from mmcl.evals.embedded import Embedded
+from mmcl.evals.figure import Figures, numbers
 from mmcl.experiment import Stage
 from mmcl.feed import Feed
 from mmcl.live import LiveLine
@@ -63,7 +65,7 @@ def train(
         name: the experiment as it was asked for, `FILE[:ARG]`.
         config: its resolved config.
         folder: the workdir; gets config.json, engine.json, checkpoints/, metrics.jsonl,
-            tensorboard/ and, where records are rejected, rejected.jsonl.
+            evals.json, tensorboard/ and, where records are rejected, rejected.jsonl.
         console: where the live line goes.
         mesh: the devices, along an axis `data`.
         engine: choices for the pair engine to begin with; the run's own engine.json comes first.
@@ -135,6 +137,7 @@ def _run(
         rejected = RejectedLog(folder, done, data.get("rejected", {}), source)
         bad = BadSteps(folder, console.print)
         splits: list[Embedded] = []
+        figures: Figures = {}
 
         with (
             LiveLine(console, total, done) as live,
@@ -152,10 +155,11 @@ def _run(
                 progress.begin(done, settings.batch_size)
                 if unjudged := data.pop("unjudged", None):  # for its evaluation was stopped
                     try:
-                        splits, judged = evaluation(built.model(state), rejected, done, halt)
+                        splits, figures = evaluation(built.model(state), rejected, done, halt)
                     except Halted as error:
                         raise Interrupted(stops.by, done, total) from error
-                    progress.record(done, unjudged | judged, final=done == total)
+                    row = unjudged | numbers(figures) | hardware(mesh)
+                    progress.record(done, row, final=done == total)
                     unjudged = None
 
                 feed = Feed(built, done, data, rejected)
@@ -193,10 +197,9 @@ def _run(
                         row |= {f"train/rejected/{kind}": n for kind, n in counts.items()}
                         try:
                             if evaluating:
-                                splits, judged = evaluation(
-                                    built.model(state), rejected, done, halt
-                                )
-                                row |= judged
+                                model = built.model(state)
+                                splits, figures = evaluation(model, rejected, done, halt)
+                                row |= numbers(figures) | hardware(mesh)
                             progress.record(done, row, final=last)
                         except Halted:
                             unjudged, stopping, saving = row, True, True
@@ -219,6 +222,8 @@ def _run(
 
         if counts := rejected.counts():
             console.print(f"Left out: {by_kind(counts)} records; {rejected.path.name} lists them.")
+        if figures and is_first():
+            judged.write(folder, done, figures)
         if not splits:  # there was nothing left to train
             splits = [built.model(state).embed(split) for split in stages[-1].settings.eval.splits]
         checkpoints.close()
@@ -239,18 +244,18 @@ def pass_over(state: TrainState) -> TrainState:
 
 def evaluation(
     model: Model, rejected: RejectedLog, step: int, halt: Callable[[], bool] | None
-) -> tuple[list[Embedded], dict[str, Any]]:
-    """The splits that are evaluated, encoded, and what a row of metrics is told of them.
+) -> tuple[list[Embedded], Figures]:
+    """The splits that are evaluated, encoded, and what the evaluators say of them.
 
     Raises:
         Halted: `halt` said so before the end.
     """
     splits = [model.embed(split, halt=halt) for split in model.settings.eval.splits]
-    row: dict[str, Any] = {}
+    figures: Figures = {}
     for embedded in splits:
-        row |= model.evaluate(embedded)
+        figures |= model.judge(embedded)
         rejected.add_evaluated(step, embedded.split, embedded.rejected)
-    return splits, row | hardware(model.mesh)
+    return splits, figures
 
 
 def hardware(mesh: Mesh) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Encode a whole split, or a list of raw values, with a model."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -57,7 +57,8 @@ def embed(
         InputError: no record of the split can be used.
     """
     z: dict[str, list[np.ndarray]] = {m: [] for m in modalities or pipeline.transforms}
-    shown: dict[str, list[Any]] = {modality: [] for modality in pipeline.transforms}
+    shown: dict[str, list[str] | Pictures] = {}
+    used: list[int] = []
     labels: dict[str, list[np.ndarray]] = {name: [] for name in source.label_names}
     ids: list[str] = []
     rejected: list[Reject] = []
@@ -74,10 +75,14 @@ def embed(
         arrays = numeric(batch)
         for modality in z:
             z[modality].append(encode_batch(modality, arrays[modality])[rows])
-        for modality in shown:
-            inputs = batch[modality]
-            things = inputs["raw"] if "raw" in inputs else inputs["value"]
-            shown[modality].extend(_look(things[row], batch["id"][row]) for row in rows)
+        used.extend(first + row for row in rows)
+        for modality in pipeline.transforms:
+            things, ids_B = _things(batch[modality]), batch["id"]
+            if modality not in shown:
+                is_picture = not isinstance(_look(things[rows[0]], ids_B[rows[0]]), str)
+                shown[modality] = Pictures(source, pipeline, modality, used) if is_picture else []
+            if isinstance(words := shown[modality], list):
+                words.extend(str(_look(things[row], ids_B[row])) for row in rows)
         for name in labels:
             labels[name].append(batch[name][rows])
         ids.extend(batch["id"][rows])
@@ -96,6 +101,27 @@ def embed(
         label_names=source.label_names,
         rejected=rejected,
     )
+
+
+class Pictures(Sequence[np.ndarray]):
+    """The pictures of a split, each made again when it is looked at: together they may not fit."""
+
+    def __init__(self, source: Source, pipeline: Pipeline, modality: str, records: Sequence[int]):
+        self._source, self._pipeline = source, pipeline
+        self._modality, self._records = modality, records
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, i: Any) -> Any:
+        record = self._records[i]
+        example = self._pipeline(self._source[record], record, seed=(0,), train=False)
+        return _things(example[self._modality])
+
+
+def _things(inputs: Mapping[str, Any]) -> Any:
+    """What a person would look at."""
+    return inputs["raw"] if "raw" in inputs else inputs["value"]
 
 
 def _look(thing: Any, name: str) -> Any:
@@ -129,16 +155,3 @@ def encode_values(
             raise InputError(f"This cannot be used as '{modality}': {fault.reason}") from fault
         parts.append(encode_batch(modality, numeric(stack(made)))[: len(chunk)])
     return np.concatenate(parts)
-
-
-def run_evaluators(
-    evaluators: Iterable[Callable[..., dict[str, float]]],
-    embedded: Embedded,
-    encode: Callable[[str, Sequence[Any]], np.ndarray],
-) -> dict[str, float]:
-    """All evaluators on one split: `eval/<split>/<metric>` -> number."""
-    return {
-        f"eval/{embedded.split}/{key}": value
-        for evaluator in evaluators
-        for key, value in evaluator(embedded, encode).items()
-    }

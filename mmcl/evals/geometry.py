@@ -1,13 +1,16 @@
-"""The shape of the embedding space: modality gap, alignment, uniformity.
+"""The shape of the embedding space.
 
-    gap(a, b)       = || mean_i a_i - mean_i b_i ||
-    alignment(a, b) = mean_i || a_i - b_i ||^2
-    uniformity(a)   = log mean_{i != j} exp(-2 || a_i - a_j ||^2)
+    gap(a, b)         = || mean_i a_i - mean_i b_i ||
+    alignment(a, b)   = mean_i || a_i - b_i ||^2
+    uniformity(a)     = log mean_{i != j} exp(-2 || a_i - a_j ||^2)
+    tolerance(a)      = mean a_i . a_j over i != j of one class
+    effective_rank(a) = exp(-sum_k p_k log p_k),  p = s / sum s, s the singular values of a - mean
 
 The gap is that of Liang et al. 2022 (arXiv 2203.02053), alignment and uniformity are those of Wang
-and Isola 2020 (arXiv 2005.10242); P003 relates the three across modalities. Smaller is better for
-each. Gap and alignment are taken over records, so that both modalities weigh a pair alike;
-uniformity over distinct items, because a caption that many records share is one point.
+and Isola 2020 (arXiv 2005.10242); P003 relates the three across modalities. Tolerance is that of
+P011, effective rank that of Roy and Vetterli 2007, here of the centred rows. Smaller is better for
+the first three. Gap and alignment are taken over records, so that both modalities weigh a pair
+alike; the others over distinct items, because a caption that many records share is one point.
 """
 
 import itertools
@@ -15,46 +18,72 @@ import itertools
 import numpy as np
 
 from mmcl.evals.embedded import Embedded
-from mmcl.evals.retrieval import items, unit_rows
+from mmcl.evals.figure import Figures, PerItem
+from mmcl.evals.pairs import check_unit, log_mean_exp
+from mmcl.evals.retrieval import items
 
-BLOCK = 256  # rows of the pairwise matrix that exist at a time
-MOST = 8192  # items whose pairs are all counted
 
-
-def evaluate(embedded: Embedded, encode: object, *, label: str = "concept") -> dict[str, float]:
-    """`geometry/<a>_<b>/gap` and `/alignment` of every two modalities, `geometry/<a>/uniformity`.
+def evaluate(
+    embedded: Embedded, model: object, *, label: str = "concept", classes: str | None = None
+) -> Figures:
+    """`geometry/<a>_<b>/gap` and `/alignment` of every two modalities; `geometry/<a>/uniformity`,
+    `/effective_rank` and, where there are classes, `/tolerance`.
 
     Args:
       embedded: the split.
-      encode: not needed, nothing new is encoded.
+      model: not needed, nothing new is encoded.
       label: with the string itself, what makes two records one item of a modality.
+      classes: the label that says what is of one class; None: `group` where there is one.
 
     Returns:
-      Gap in [0, 2], alignment in [0, 4], uniformity in [-8, 0]. Uniformity counts all pairs of up
-      to 8,192 items, of more items those of a fixed random choice of 8,192; a modality with one
-      item has none.
+      Gap in [0, 2], alignment in [0, 4], uniformity in [-8, 0], tolerance in [-1, 1], effective
+      rank in [1, D]. A modality with one item has no uniformity and no rank, one without two items
+      of a class no tolerance.
     """
-    z = {modality: unit_rows(rows, modality) for modality, rows in embedded.z.items()}
-    metrics = {}
+    z = {modality: check_unit(rows, modality) for modality, rows in embedded.z.items()}
+    if classes is None and "group" in embedded.labels:
+        classes = "group"
+    figures: Figures = {}
     for a, b in itertools.combinations(z, 2):
-        gap_D = z[a].mean(axis=0) - z[b].mean(axis=0)
-        metrics[f"geometry/{a}_{b}/gap"] = float(np.linalg.norm(gap_D))
-        metrics[f"geometry/{a}_{b}/alignment"] = float(np.square(z[a] - z[b]).sum(axis=1).mean())
+        gap_D = z[a].mean(axis=0, dtype=np.float64) - z[b].mean(axis=0, dtype=np.float64)
+        figures[f"geometry/{a}_{b}/gap"] = float(np.linalg.norm(gap_D))
+        apart_N = np.square(z[a] - z[b]).sum(axis=1)
+        figures[f"geometry/{a}_{b}/alignment"] = PerItem(apart_N, embedded.labels[label])
     for modality, rows in z.items():
         distinct = items(embedded, modality, label)
-        if len(distinct) > MOST:
-            distinct = np.random.default_rng(0).choice(distinct, MOST, replace=False)
-        if len(distinct) > 1:
-            metrics[f"geometry/{modality}/uniformity"] = uniformity(rows[distinct])
-    return metrics
+        if len(distinct) < 2:
+            continue
+        figures[f"geometry/{modality}/uniformity"] = log_mean_exp(rows[distinct], 4.0) - 4.0
+        figures[f"geometry/{modality}/effective_rank"] = effective_rank(rows[distinct])
+        if classes is not None:
+            alike = tolerance(rows[distinct], embedded.labels[classes][distinct])
+            if alike is not None:
+                figures[f"geometry/{modality}/tolerance"] = alike
+    return figures
 
 
-def uniformity(z_NxD: np.ndarray) -> float:
-    """log mean exp(-2 d^2) over all pairs of different rows; d^2 = 2 - 2 cos for unit rows."""
-    n, total = len(z_NxD), 0.0
-    for start in range(0, n, BLOCK):
-        cosine_BxN = z_NxD[start : start + BLOCK] @ z_NxD.T
-        row = np.arange(len(cosine_BxN))
-        cosine_BxN[row, start + row] = -np.inf  # not a pair
-        total += np.exp(4 * cosine_BxN - 4).sum()
-    return float(np.log(total / (n * (n - 1))))
+def tolerance(z_NxD: np.ndarray, class_N: np.ndarray) -> float | None:
+    """Mean product of two rows of one class, over all such pairs; None where there are none.
+
+    Of a class of n rows they sum up to || sum_i z_i ||^2 - sum_i || z_i ||^2, in n (n - 1) pairs.
+    """
+    _, class_N = np.unique(class_N, return_inverse=True)
+    n_C = np.bincount(class_N)
+    z_NxD = z_NxD.astype(np.float64)
+    sum_CxD = np.zeros((len(n_C), z_NxD.shape[1]))
+    np.add.at(sum_CxD, class_N, z_NxD)
+    pairs = int(np.sum(n_C * (n_C - 1)))
+    return float((np.square(sum_CxD).sum() - np.square(z_NxD).sum()) / pairs) if pairs else None
+
+
+def effective_rank(z_NxD: np.ndarray) -> float:
+    """Of how many directions the rows make use: 1 where they lie on a line, or in a point."""
+    z_NxD = z_NxD.astype(np.float64)
+    centred_NxD = z_NxD - z_NxD.mean(axis=0)
+    square_D = np.linalg.eigvalsh(centred_NxD.T @ centred_NxD)
+    s_D = np.sqrt(np.maximum(square_D, 0))
+    s_D = s_D[s_D > 1e-6 * np.sqrt(len(z_NxD))]  # what rounding makes of none
+    if not len(s_D):
+        return 1.0
+    p_D = s_D / s_D.sum()
+    return float(np.exp(-np.sum(p_D * np.log(p_D))))

@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 
 from mmcl.evals.embedded import Embedded
-from mmcl.evals.retrieval import items, neighbours, ranks, unit_rows
+from mmcl.evals.pairs import check_unit, ranks
+from mmcl.evals.retrieval import items, neighbours
 
 ANSWERS = 5  # shown to a query
 
@@ -53,8 +54,8 @@ def gallery(embedded: Embedded, from_: str, to: str, show: int) -> Gallery:
     queries, answering = items(embedded, from_, "concept"), items(embedded, to, "concept")
     concept_N = embedded.labels["concept"]
     rank_Q = ranks(
-        unit_rows(embedded.z[from_][queries], from_),
-        unit_rows(embedded.z[to][answering], to),
+        check_unit(embedded.z[from_][queries], from_),
+        check_unit(embedded.z[to][answering], to),
         concept_N[queries],
         concept_N[answering],
     )

@@ -10,6 +10,7 @@ import numpy as np
 from mmcl.report import plots
 
 Row = Mapping[str, Any]
+Spread = Mapping[str, Sequence[float]]  # figure -> (low, high)
 
 RETRIEVAL = re.compile(r"eval/([^/]+)/(.+)_to_([^/]+)/(?:(recall|chance)@(\d+)|([^/@]+))")
 
@@ -103,18 +104,29 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def recall_tables(evals: Row) -> dict[str, list[dict[str, Any]]]:
-    """split -> a line for each direction: recall and chance by K, and what else was measured."""
+def recall_tables(evals: Row, spread: Spread) -> dict[str, list[dict[str, Any]]]:
+    """split -> a line for each direction: recall, its interval and chance by K, and what else was
+    measured.
+    """
     tables: dict[str, dict[tuple[str, str], dict[str, Any]]] = {}
     for key, value in evals.items():
         if match := RETRIEVAL.fullmatch(key):
             split, from_, to, kind, k, other = match.groups()
             line = tables.setdefault(split, {}).setdefault(
                 (from_, to),
-                {"from": from_, "to": to, "recall": {}, "chance": {}, **dict.fromkeys(COUNTS)},
+                {
+                    "from": from_,
+                    "to": to,
+                    "recall": {},
+                    "spread": {},
+                    "chance": {},
+                    **dict.fromkeys(COUNTS),
+                },
             )
             if kind:
                 line[kind][int(k)] = value
+                if kind == "recall" and key in spread:
+                    line["spread"][int(k)] = spread[key]
             else:
                 line[other] = value
     for line in (line for lines in tables.values() for line in lines.values()):
@@ -122,13 +134,15 @@ def recall_tables(evals: Row) -> dict[str, list[dict[str, Any]]]:
     return {split: list(lines.values()) for split, lines in tables.items()}
 
 
-def other_evals(evals: Row) -> dict[str, dict[str, list[tuple[str, Any]]]]:
-    """split -> evaluation -> (metric, value), of everything that is not retrieval."""
-    found: dict[str, dict[str, list[tuple[str, Any]]]] = {}
+def other_evals(evals: Row, spread: Spread) -> dict[str, dict[str, list[tuple[str, Any, Any]]]]:
+    """split -> evaluation -> (metric, value, its interval), of everything that is not retrieval."""
+    found: dict[str, dict[str, list[tuple[str, Any, Any]]]] = {}
     for key, value in evals.items():
         if not RETRIEVAL.fullmatch(key):
             _, split, *path, metric = key.split("/")
-            found.setdefault(split, {}).setdefault(" ".join(path), []).append((metric, value))
+            found.setdefault(split, {}).setdefault(" ".join(path), []).append(
+                (metric, value, spread.get(key))
+            )
     return found
 
 

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from mmcl.evals import retrieval
 from mmcl.evals.embedded import Embedded
+from mmcl.evals.figure import numbers
 from mmcl.report import logged, plots, svg
 from mmcl.report.gallery import Gallery, Query, gallery
 from mmcl.report.pictures import Pictures
@@ -31,6 +32,7 @@ def write_report(
     rows: Sequence[dict[str, Any]],
     splits: Sequence[Embedded],
     next_steps: Sequence[tuple[str, str, str]],
+    spread: logged.Spread | None = None,
 ) -> Path:
     """Write `report.html` into `workdir`, whole or not at all, and return its path.
 
@@ -41,14 +43,16 @@ def write_report(
       rows: the lines of metrics.jsonl; `hardware/<what>` in any of them is shown in the header.
       splits: what the model makes of each evaluated split.
       next_steps: (title, command, why) each.
+      spread: the 95 % interval of each figure that has one.
     """
+    spread = spread or {}
     splits = [embedded for embedded in splits if embedded.ids]
     evals = {k: v for row in rows for k, v in row.items() if k.startswith("eval/")}
     for embedded in splits:
         if not any(key.startswith(f"eval/{embedded.split}/") for key in evals):
-            computed = retrieval.evaluate(embedded, None)
+            computed = numbers(retrieval.evaluate(embedded, None))
             evals |= {f"eval/{embedded.split}/{key}": value for key, value in computed.items()}
-    recall = logged.recall_tables(evals)
+    recall = logged.recall_tables(evals, spread)
     pictures = Pictures()
     template = environment().get_template("template.html.jinja")
     page = template.render(
@@ -58,7 +62,7 @@ def write_report(
         facts=logged.facts(rows, config),
         recall=recall,
         ks=sorted({k for lines in recall.values() for line in lines for k in line["recall"]}),
-        other_evals=logged.other_evals(evals),
+        other_evals=logged.other_evals(evals, spread),
         curves=logged.training_curves(rows),
         recall_curves=logged.recall_curves(rows),
         splits=[show_split(embedded, pictures, len(splits)) for embedded in splits],

@@ -171,7 +171,14 @@ def test_train_says_where_the_run_is_and_what_came_out(home: Path) -> None:
         f"step {i}/4" for i in (1, 2, 3, 4)
     ]
     assert any(line.startswith("text_to_image  ") for line in lines)
-    for name in ("config.json", "metrics.jsonl", "report.html", "checkpoints/4", "tensorboard"):
+    for name in (
+        "config.json",
+        "metrics.jsonl",
+        "evals.json",
+        "report.html",
+        "checkpoints/4",
+        "tensorboard",
+    ):
         assert (home / "runs/zoo" / name).exists()
     assert "because" in (home / "runs/zoo/report.html").read_text()
 
@@ -208,8 +215,8 @@ def test_eval_prints_tables_that_are_not_cut(at_home: Path) -> None:
     lines = result.stdout.splitlines()
     assert lines[0] == f"{at_home / 'zoo.py'}, step 4"
     assert [line.split()[0] for line in lines[1:]] == [
-        "val", "image_to_text", "chance", "text_to_image", "chance",
-        "train", "image_to_text", "chance", "text_to_image", "chance",
+        "val", "image_to_text", "95", "chance", "text_to_image", "95", "chance",
+        "train", "image_to_text", "95", "chance", "text_to_image", "95", "chance",
     ]  # fmt: skip
     assert all(len(line.rstrip()) <= 80 for line in lines[1:])
 
@@ -224,14 +231,17 @@ def test_tables_fit_80_columns_whole(capsys: pytest.CaptureFixture[str]) -> None
         metrics[f"eval/unseen_artist/{task}/queries"] = 12_345.0
     zeroshot = {"top1": 0.3, "top5": 0.7, "chance": 1 / 9, "count": 1443.0}
     metrics |= {f"eval/unseen_artist/zeroshot_group/{key}": zeroshot[key] for key in zeroshot}
-    print_tables(metrics)
+    recall = "eval/unseen_artist/image_to_text/recall"
+    spread = {f"{recall}@1": (0.04, 0.081), f"{recall}@10": (0.5, 0.75)}
+    print_tables(metrics, spread)
     lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
     assert lines == [
-        "unseen_artist  recall@1  recall@5  recall@10  median rank  queries",
-        "image_to_text     0.056     0.278      0.555         29.5   12,345",
-        "  chance          0.001     0.005      0.010",
-        "text_to_image     0.056     0.278      0.555         29.5   12,345",
-        "  chance          0.001     0.005      0.010",
+        "unseen_artist   recall@1  recall@5  recall@10  median rank  queries",
+        "image_to_text      0.056     0.278      0.555         29.5   12,345",
+        "  95 %         .040–.081            .500–.750",
+        "  chance           0.001     0.005      0.010",
+        "text_to_image      0.056     0.278      0.555         29.5   12,345",
+        "  chance           0.001     0.005      0.010",
         "unseen_artist    top1   top5  count",
         "zeroshot_group  0.300  0.700  1,443",
         "  chance        0.111",
@@ -722,7 +732,7 @@ def test_a_sweep_at_a_url(at_home: Path, monkeypatch: pytest.MonkeyPatch) -> Non
             return mmcl_(command[3:]).exit_code
 
     monkeypatch.setattr(
-        "mmcl.sweep_command._signals", lambda: contextlib.nullcontext(enter_result=train)
+        "mmcl.runs._signals", lambda: contextlib.nullcontext(enter_result=train)
     )
     words = ["sweep", "zoo.py", "--folder", "memory://bucket/grid", "--over", "config.seed=0,1"]
     for _ in range(2):

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-import mmcl.sweep_command
+import mmcl.runs
 from mmcl.cli import cli
 from mmcl.metrics_log import read
 
@@ -39,7 +39,7 @@ EXPERIMENT = "experiments/quickstart.py:runlocal"
 def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder in which a sweep works, its runs "trained" by a small program."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(mmcl.sweep_command, "_TRAIN", TRAINED.replace("CONFIG", "{}"))
+    monkeypatch.setattr(mmcl.runs, "_TRAIN", TRAINED.replace("CONFIG", "{}"))
     monkeypatch.setattr("mmcl.workdir.check", lambda *args: None)
     return tmp_path
 

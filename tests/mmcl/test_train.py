@@ -364,7 +364,7 @@ def test_the_best_checkpoint_survives_later_ones_and_a_resume(
     metric = "eval/unseen_artist/text_to_image/recall@10"
     values = iter([0.2, 0.6, 0.5, 0.1, 0.3, 0.4])
 
-    def evaluate(self: Model, embedded: Embedded) -> dict[str, float]:
+    def judge(self: Model, embedded: Embedded) -> dict[str, float]:
         return {metric: next(values)}
 
     step = LiveLine.step
@@ -377,7 +377,7 @@ def test_the_best_checkpoint_survives_later_ones_and_a_resume(
     tiny_config["eval"]["every"] = 1
     tiny_config["checkpoint"] = {"every": 4, "keep": 1, "best": metric}
     folder = tmp_path / "run"
-    monkeypatch.setattr(Model, "evaluate", evaluate)
+    monkeypatch.setattr(Model, "judge", judge)
     monkeypatch.setattr(LiveLine, "step", press)
     with pytest.raises(Interrupted):
         run(tiny_config, folder, one_device)

@@ -1,16 +1,23 @@
 import itertools
 import json
 import math
-from fractions import Fraction
 
 import hypothesis
 import hypothesis.strategies as st
+import jax
 import numpy as np
 import pytest
 
 from data_pipelines.errors import InputError
 from mmcl.evals import retrieval
 from mmcl.evals.embedded import Embedded
+from mmcl.evals.figure import PerItem, numbers
+from mmcl.evals.pairs import TIE
+from mmcl.mesh import data_mesh
+
+
+def evaluate(embedded, **options):
+    return numbers(retrieval.evaluate(embedded, None, **options))
 
 
 def random_unit_rows(rng, n, d=24):
@@ -67,7 +74,7 @@ def literal_score(a_D, b_D):
     return sum(float(a) * float(b) for a, b in zip(a_D, b_D))
 
 
-def literal_retrieval(embedded, from_, to, at):
+def literal_retrieval(embedded, from_, to, at, tie):
     """Recall from the full score matrix, one Python loop after another."""
     label = embedded.labels["concept"]
     queries, gallery = literal_items(embedded, from_), literal_items(embedded, to)
@@ -75,9 +82,7 @@ def literal_retrieval(embedded, from_, to, at):
     for q in queries:
         scored = [(literal_score(embedded.z[from_][q], embedded.z[to][g]), g) for g in gallery]
         best = max(score for score, g in scored if label[g] == label[q])
-        better = sum(score > best for score, g in scored)
-        tied = sum(score == best and label[g] != label[q] for score, g in scored)
-        ranks.append(1 + better + tied)
+        ranks.append(1 + sum(score > best - tie and label[g] != label[q] for score, g in scored))
         right = sum(label[g] == label[q] for g in gallery)
         for k in at:
             k_ = min(k, len(gallery))
@@ -91,18 +96,44 @@ def literal_retrieval(embedded, from_, to, at):
 
 
 @hypothesis.given(splits())
-@hypothesis.settings(max_examples=150, deadline=None)
+@hypothesis.settings(max_examples=100, deadline=None)
 def test_equals_literal_loops(embedded):
+    """Where rounding does not tell whether two scores are a tie, either may be said."""
     at = (1, 2, 5, 30)
-    metrics = retrieval.evaluate(embedded, None, at=at)
-    expected = {
-        f"{a}_to_{b}/{key}": value
-        for a, b in [("image", "text"), ("text", "image")]
-        for key, value in literal_retrieval(embedded, a, b, at).items()
-    }
-    assert metrics.keys() == expected.keys()
-    for key in expected:
-        assert metrics[key] == pytest.approx(expected[key], abs=1e-12), key
+    metrics = evaluate(embedded, at=at)
+    ways = [("image", "text"), ("text", "image")]
+    strict, lenient = (
+        {
+            f"{a}_to_{b}/{key}": value
+            for a, b in ways
+            for key, value in literal_retrieval(embedded, a, b, at, TIE * share).items()
+        }
+        for share in (1.25, 0.75)
+    )
+    assert metrics.keys() == strict.keys()
+    for key, value in metrics.items():
+        low, high = sorted((strict[key], lenient[key]))
+        assert low - 1e-12 <= value <= high + 1e-12, key
+
+
+def test_devices_change_nothing():
+    rng = np.random.default_rng(3)
+    z = {name: random_unit_rows(rng, 157) for name in ("image", "text")}
+    embedded = split(z, rng.integers(60, size=157), [f"{i % 100}" for i in range(157)])
+    one = evaluate(embedded), *retrieval.neighbours(embedded, "text", "image", 7)
+    for devices in (4, 8):
+        with jax.set_mesh(data_mesh(jax.devices()[:devices])):
+            assert evaluate(embedded) == one[0]
+            record, score = retrieval.neighbours(embedded, "text", "image", 7)
+        np.testing.assert_array_equal(record, one[1])
+        np.testing.assert_allclose(score, one[2], atol=1e-6)
+
+
+def test_items_of_one_label_are_drawn_together():
+    z = {name: random_unit_rows(np.random.default_rng(8), 6) for name in ("image", "text")}
+    figures = retrieval.evaluate(split(z, [0, 0, 1, 1, 2, 2], list("abcdef")), None)
+    recall = figures["text_to_image/recall@1"]
+    assert isinstance(recall, PerItem) and recall.cluster_N.tolist() == [0, 0, 1, 1, 2, 2]
 
 
 def test_chance_is_the_mean_over_every_order_of_the_gallery():
@@ -118,7 +149,7 @@ def test_random_embeddings_score_chance():
     rng = np.random.default_rng(0)
     labels = rng.integers(150, size=1000)
     z = {name: random_unit_rows(rng, 1000) for name in ("image", "text")}
-    metrics = retrieval.evaluate(split(z, labels, [f"{i}" for i in range(1000)]), None)
+    metrics = evaluate(split(z, labels, [f"{i}" for i in range(1000)]))
     for k in (1, 5, 10):
         chance = metrics[f"image_to_text/chance@{k}"]
         assert metrics[f"image_to_text/recall@{k}"] == pytest.approx(
@@ -131,7 +162,7 @@ def test_a_collapsed_model_comes_last(n):
     row_D = random_unit_rows(np.random.default_rng(1), 1, d=147)
     z = {name: np.repeat(row_D, n, axis=0) for name in ("image", "text")}
     labels = np.arange(n) // 2  # two right answers each
-    metrics = retrieval.evaluate(split(z, labels, [f"{i}" for i in range(n)]), None)
+    metrics = evaluate(split(z, labels, [f"{i}" for i in range(n)]))
     assert metrics["image_to_text/recall@1"] == metrics["text_to_image/recall@10"] == 0
     assert metrics["image_to_text/median_rank"] == n - 1
 
@@ -141,38 +172,13 @@ def test_a_perfect_model_is_perfect():
     z_NxD = z_NxD[np.arange(300) // 3]  # three pictures share each caption
     captions = [f"caption {i // 3}" for i in range(300)]
     perfect = split({"image": z_NxD, "text": z_NxD}, np.arange(300) // 3, captions)
-    metrics = retrieval.evaluate(perfect, None)
+    metrics = evaluate(perfect)
     assert metrics["text_to_image/recall@1"] == metrics["image_to_text/recall@1"] == 1
     assert metrics["text_to_image/queries"] == metrics["image_to_text/gallery"] == 100
     assert metrics["text_to_image/gallery"] == metrics["image_to_text/queries"] == 300
 
 
-def test_block_size_changes_nothing(monkeypatch):
-    rng = np.random.default_rng(3)
-    z = {name: random_unit_rows(rng, 70) for name in ("image", "text")}
-    embedded = split(z, rng.integers(30, size=70), [f"{i % 50}" for i in range(70)])
-    results = []
-    for block in (1, 7, 70, 256):
-        monkeypatch.setattr(retrieval, "BLOCK", block)
-        record, score = retrieval.neighbours(embedded, "text", "image", 4)
-        results.append((retrieval.evaluate(embedded, None), record.tolist(), score.tolist()))
-    assert results[0] == results[1] == results[2] == results[3]
-
-
-def test_scores_have_no_rounding():
-    rng = np.random.default_rng(4)
-    a_NxD, b_NxD = (retrieval.unit_rows(random_unit_rows(rng, 5, d=300), "image") for _ in range(2))
-    for i, j in itertools.product(range(5), repeat=2):
-        exact = sum(Fraction(a) * Fraction(b) for a, b in zip(a_NxD[i], b_NxD[j]))
-        assert Fraction(float(a_NxD[i] @ b_NxD[j])) == exact
-
-
-def test_unit_rows_stay_where_they_were():
-    z_NxD = random_unit_rows(np.random.default_rng(5), 100)
-    assert np.abs(retrieval.unit_rows(z_NxD, "image") - z_NxD).max() <= 2**-27
-
-
-@hypothesis.given(splits(), st.integers(1, 16), st.booleans())
+@hypothesis.given(splits(), st.sampled_from([1, 4, 16]), st.booleans())
 @hypothesis.settings(max_examples=60, deadline=None)
 def test_neighbours_equal_a_literal_sort(embedded, k, all_queries):
     queries = None if all_queries else [len(embedded.ids) - 1, 0]
@@ -180,9 +186,20 @@ def test_neighbours_equal_a_literal_sort(embedded, k, all_queries):
     gallery = literal_items(embedded, "text")
     for row, q in enumerate(range(len(embedded.ids)) if all_queries else queries):
         query_D = embedded.z["image"][q]
-        scored = sorted((-literal_score(query_D, embedded.z["text"][g]), g) for g in gallery)
-        np.testing.assert_allclose(score[row], [-s for s, _ in scored[:k]], atol=1e-6)
-        assert record[row].tolist() == [g for _, g in scored[:k]]
+        scored = {g: literal_score(query_D, embedded.z["text"][g]) for g in gallery}
+        best = sorted(gallery, key=lambda g: (-round(scored[g], 6), g))[:k]
+        np.testing.assert_allclose(score[row], [scored[g] for g in best], atol=2e-6)
+        found = record[row].tolist()
+        np.testing.assert_allclose([scored[g] for g in found], score[row], atol=1e-6)
+        for a, b in itertools.pairwise(found):  # equal scores in order
+            assert a < b or scored[a] != scored[b]
+
+
+def test_ties_in_record_order():
+    z = {"image": np.eye(1, 4, dtype=np.float32), "text": np.eye(4, dtype=np.float32)}
+    z = {"image": np.repeat(z["image"], 4, axis=0), "text": z["text"][[1, 0, 2, 0]]}
+    record, _ = retrieval.neighbours(split(z, range(4), list("abcd")), "image", "text", 4, [0])
+    assert record.tolist() == [[1, 3, 0, 2]]
 
 
 def test_nearest_to_a_new_query():
@@ -195,13 +212,13 @@ def test_nearest_to_a_new_query():
 
 def test_names_of_the_metrics():
     z = {name: random_unit_rows(np.random.default_rng(6), 3) for name in ("image", "text", "audio")}
-    metrics = retrieval.evaluate(split(z, range(3), list("abc")), None, at=(1, 5))
+    metrics = evaluate(split(z, range(3), list("abc")), at=(1, 5))
     ways = ["image_to_text", "text_to_image", "image_to_audio", "audio_to_image"]
     ways += ["text_to_audio", "audio_to_text"]
     keys = ["recall@1", "chance@1", "recall@5", "chance@5", "median_rank", "queries", "gallery"]
     assert metrics.keys() == {f"{way}/{key}" for way in ways for key in keys}
     assert json.loads(json.dumps(metrics)) == metrics
-    chosen = retrieval.evaluate(split(z, range(3), list("abc")), None, pairs=[("audio", "text")])
+    chosen = evaluate(split(z, range(3), list("abc")), pairs=[("audio", "text")])
     assert {key.split("/")[0] for key in chosen} == {"audio_to_text"}
 
 
@@ -212,7 +229,7 @@ def test_a_diverged_model_gets_no_numbers(modality, value):
     z[modality][2, 2] = value
     embedded = split(z, range(4), list("abcd"))
     for use in (
-        lambda: retrieval.evaluate(embedded, None),
+        lambda: evaluate(embedded),
         lambda: retrieval.neighbours(embedded, "image", "text", 1),
     ):
         with pytest.raises(InputError, match=f"1 of 4 '({modality}|query)' .* diverged"):
@@ -230,15 +247,10 @@ def test_a_diverged_model_gets_no_numbers(modality, value):
 def test_wrong_options_are_named(options, message):
     z = {name: np.eye(4, dtype=np.float32) for name in ("image", "text")}
     with pytest.raises(InputError, match=message):
-        retrieval.evaluate(split(z, range(4), list("abcd")), None, **options)
+        evaluate(split(z, range(4), list("abcd")), **options)
 
 
 def test_an_empty_split_is_named():
     z = {name: np.zeros((0, 4), np.float32) for name in ("image", "text")}
     with pytest.raises(InputError, match="'held_out' has no records"):
-        retrieval.evaluate(split(z, [], []), None)
-
-
-def test_a_query_without_a_right_answer_is_refused():
-    with pytest.raises(ValueError, match="no right answer"):
-        retrieval.ranks(np.eye(2), np.eye(2), np.array([0, 1]), np.array([0, 2]))
+        evaluate(split(z, [], []))
