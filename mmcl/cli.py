@@ -31,6 +31,7 @@ from mmcl.command import (
     process_options,
     step_option,
 )
+from mmcl.compare_command import compare_command
 from mmcl.data_commands import data
 from mmcl.inspect_command import inspect
 from mmcl.plan_command import plan
@@ -370,6 +371,7 @@ def search(
 
 
 cli.add_command(sweep)
+cli.add_command(compare_command)
 cli.add_command(inspect)
 cli.add_command(plan)
 cli.add_command(data)

@@ -148,6 +148,28 @@ def one_word(
     Raises:
         InputError: there is not one, an unknown option, or an override without its value.
     """
+    found, overrides = _parted(words, options)
+    if not found and default is not None:
+        return default, overrides
+    if len(found) != 1:
+        raise InputError(f"{rule}; {_said(found)}.")
+    return found[0], overrides
+
+
+def two_words(
+    words: Sequence[str], rule: str, options: Sequence[str]
+) -> tuple[str, str, list[tuple[str, str]]]:
+    """The same of a command that is about two things."""
+    found, overrides = _parted(words, options)
+    if len(found) != 2:
+        raise InputError(f"{rule}; {_said(found)}.")
+    return found[0], found[1], overrides
+
+
+def _parted(
+    words: Sequence[str], options: Sequence[str]
+) -> tuple[list[str], list[tuple[str, str]]]:
+    """What is no option, and the overrides."""
     left, found, overrides = list(words), [], []
     while left:
         word = left.pop(0)
@@ -162,12 +184,13 @@ def one_word(
             raise InputError(f"There is no option '{word}'.{nearest(word, options)}")
         else:
             found.append(word)
-    if not found and default is not None:
-        return default, overrides
-    if len(found) != 1:
-        said = f"these are {len(found)}: {', '.join(found)}" if found else "there is none"
-        raise InputError(f"{rule}; {said}.")
-    return found[0], overrides
+    return found, overrides
+
+
+def _said(found: Sequence[str]) -> str:
+    if len(found) == 1:
+        return f"there is one: {found[0]}"
+    return f"these are {len(found)}: {', '.join(found)}" if found else "there is none"
 
 
 def note(text: str) -> None:
