@@ -12,7 +12,7 @@ from mmcl.report import plots
 Row = Mapping[str, Any]
 Spread = Mapping[str, Sequence[float]]  # figure -> (low, high)
 
-RETRIEVAL = re.compile(r"eval/([^/]+)/(.+)_to_([^/]+)/(?:(recall|chance)@(\d+)|([^/@]+))")
+RETRIEVAL = re.compile(r"eval/([^/]+)/([^/]+)_to_([^/]+)/(?:(recall|chance)@(\d+)|([^/@]+))")
 
 COUNTS = ("queries", "gallery", "median_rank")
 
