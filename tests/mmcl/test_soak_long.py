@@ -149,16 +149,18 @@ def lived(
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.1)
     began, kills, resident = time.monotonic(), 0, []
-    next_kill = 20.0
+    next_kill, next_step = 20.0, 0
     while (age := time.monotonic() - began) < seconds:
         assert process.poll() is None, process.communicate()[1]
         time.sleep(1)
         if age >= 20:
             resident.append(resident_mb(process.pid))
         workers = children(process.pid)
-        if next_kill <= age < seconds - 5 and len(workers) == 2:  # the last is told of, too
+        due = next_kill <= age < seconds - 5  # the last is told of, too
+        if due and len(workers) == 2 and newest_step(folder) >= next_step:
             os.kill(int(rng.choice(workers)), signal.SIGKILL)
             kills, next_kill = kills + 1, age + rng.uniform(8, 15)
+            next_step = newest_step(folder) + 50  # so that the new one has given batches
     process.terminate()
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
