@@ -29,6 +29,7 @@ class Model:
 
     Attributes:
         encoders: `towers`, compiled, to unit rows.
+        kept: splits that an evaluator has encoded and others may ask for.
     """
 
     settings: Settings
@@ -37,6 +38,9 @@ class Model:
     encoders: Mapping[str, Callable[[Any, Any], jax.Array]]
     params: Mapping[str, Any]
     mesh: Mesh
+    kept: dict[Any, Embedded] = dataclasses.field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def batch_size(self) -> int:
