@@ -102,7 +102,7 @@ def ranks_without(
     answer is left.
     """
     rows = _rows(z_QxD, label_Q, out_Q)
-    ahead_Q = jax.device_get(_ahead(rows, pairs._side(z_GxD, label_G)))
+    ahead_Q = jax.device_get(_ahead(rows, pairs.side(z_GxD, label_G)))
     return 1 + ahead_Q[: len(z_QxD)].astype(np.int64)
 
 
@@ -115,12 +115,12 @@ def average_precision(z_GxD: np.ndarray, label_G: np.ndarray, query: np.ndarray)
     place_G = np.argsort(order)
     first = np.searchsorted(label_G[order], label_G[query])
     last = np.searchsorted(label_G[order], label_G[query], side="right")
-    cols = pairs._side(z_GxD[order])
+    cols = pairs.side(z_GxD[order])
     step = max(pairs.FILLED, CELLS // len(z_GxD))
     found = []
     for start in range(0, len(query), step):
         those = query[start : start + step]
-        score_BxG = jax.device_get(_scores(pairs._side(z_GxD[those]), cols))
+        score_BxG = jax.device_get(_scores(pairs.side(z_GxD[those]), cols))
         block = slice(start, start + step)
         for score_G, own, a, b in zip(score_BxG, place_G[those], first[block], last[block]):
             right = np.concatenate([score_G[a:own], score_G[own + 1 : b]])
@@ -154,12 +154,12 @@ def map_chance(right_Q: np.ndarray, n: int) -> float:
 
 
 def _rows(z_QxD: np.ndarray, label_Q: np.ndarray, out_Q: np.ndarray) -> pairs.Side:
-    out = pairs._side(z_QxD[:, :1], out_Q)["label"]
-    return {**pairs._side(z_QxD, label_Q), "out": out}
+    out = pairs.side(z_QxD[:, :1], out_Q)["label"]
+    return {**pairs.side(z_QxD, label_Q), "out": out}
 
 
 def _cosine(row: pairs.Side, col: pairs.Side, at: Any) -> jax.Array:
-    return jnp.where(row["out"][:, None] == at.col, -jnp.inf, pairs._cosine(row, col))
+    return jnp.where(row["out"][:, None] == at.col, -jnp.inf, pairs.cosine(row, col))
 
 
 @jax.jit
@@ -167,17 +167,17 @@ def _ahead(rows: pairs.Side, cols: pairs.Side) -> jax.Array:
     """How many wrong columns lie before each row's best right one."""
 
     def right(row: pairs.Side, col: pairs.Side, params: Any, at: Any) -> Any:
-        return {"it": jnp.where(pairs._is_right(row, col), _cosine(row, col, at), -jnp.inf)}
+        return {"it": jnp.where(pairs.is_right(row, col), _cosine(row, col, at), -jnp.inf)}
 
     def ahead(row: pairs.Side, col: pairs.Side, params: Any, at: Any) -> Any:
         before = _cosine(row, col, at) > row["best"][:, None] - pairs.TIE
-        return {"it": (before & ~pairs._is_right(row, col)).astype(jnp.float32)}
+        return {"it": (before & ~pairs.is_right(row, col)).astype(jnp.float32)}
 
-    best_R = pairs._reduced(right, rows, cols, "max", "row")
-    return pairs._reduced(ahead, {**rows, "best": best_R}, cols, "sum", "row")
+    best_R = pairs.reduced(right, rows, cols, "max", "row")
+    return pairs.reduced(ahead, {**rows, "best": best_R}, cols, "sum", "row")
 
 
 @jax.jit
 def _scores(rows: pairs.Side, cols: pairs.Side) -> jax.Array:
     with jax.default_matmul_precision("highest"):
-        return whole(pairs._cosine(rows, cols))
+        return whole(pairs.cosine(rows, cols))

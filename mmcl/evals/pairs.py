@@ -46,7 +46,7 @@ def ranks(
     """
     if not np.isin(label_Q, label_G).all():
         raise ValueError("some queries have no right answer in the gallery: leave them out")
-    ahead_Q = jax.device_get(_ahead(_side(z_QxD, label_Q), _side(z_GxD, label_G)))
+    ahead_Q = jax.device_get(_ahead(side(z_QxD, label_Q), side(z_GxD, label_G)))
     return 1 + ahead_Q[: len(z_QxD)].astype(np.int64)
 
 
@@ -57,7 +57,7 @@ def nearest(z_QxD: np.ndarray, z_GxD: np.ndarray, k: int) -> tuple[np.ndarray, n
         their numbers (Q, k) int64 and cosines (Q, k) float32; fewer columns where there are fewer.
     """
     k = min(k, len(z_GxD))
-    score_Qxk, index_Qxk = jax.device_get(_top(_side(z_QxD), _side(z_GxD), k))
+    score_Qxk, index_Qxk = jax.device_get(_top(side(z_QxD), side(z_GxD), k))
     return index_Qxk[: len(z_QxD)].astype(np.int64), score_Qxk[: len(z_QxD)]
 
 
@@ -66,31 +66,31 @@ def log_mean_exp(z_NxD: np.ndarray, scale: float) -> float:
     n = len(z_NxD)
     if n < 2:
         return float("nan")
-    return float(_lse(_side(z_NxD), np.float32(scale))) - float(np.log(n) + np.log(n - 1))
+    return float(_lse(side(z_NxD), np.float32(scale))) - float(np.log(n) + np.log(n - 1))
 
 
 Side = dict[str, Any]  # z (N, D), label (N,), real (N,): which are no filling
 
 
-def _side(z_NxD: np.ndarray, label_N: np.ndarray | None = None) -> Side:
+def side(z_NxD: np.ndarray, label_N: np.ndarray | None = None) -> Side:
     """One side of the grid, filled up with zeros and split over the devices."""
     n = len(z_NxD)
     label_N = np.zeros(n, np.int32) if label_N is None else label_N.astype(np.int32)
-    side = {"z": np.asarray(z_NxD, np.float32), "label": label_N, "real": np.ones(n, bool)}
+    made = {"z": np.asarray(z_NxD, np.float32), "label": label_N, "real": np.ones(n, bool)}
     mesh = jax.sharding.get_mesh()
     devices = 1 if mesh.empty else batch_devices(mesh)
     more = -n % (devices * -(-FILLED // devices))
-    side = {name: np.pad(x, [(0, more)] + [(0, 0)] * (x.ndim - 1)) for name, x in side.items()}
-    return side if mesh.empty else dict(split_whole_batch(side, mesh))
+    made = {name: np.pad(x, [(0, more)] + [(0, 0)] * (x.ndim - 1)) for name, x in made.items()}
+    return made if mesh.empty else dict(split_whole_batch(made, mesh))
 
 
-def _cosine(row: Side, col: Side) -> jax.Array:
+def cosine(row: Side, col: Side) -> jax.Array:
     """−inf where a side is filling."""
     real = row["real"][:, None] & col["real"]
     return jnp.where(real, row["z"] @ col["z"].T, -jnp.inf)
 
 
-def _is_right(row: Side, col: Side) -> jax.Array:
+def is_right(row: Side, col: Side) -> jax.Array:
     return row["label"][:, None] == col["label"]
 
 
@@ -99,35 +99,35 @@ def _ahead(rows: Side, cols: Side) -> jax.Array:
     """How many wrong columns lie before each row's best right one; exact up to 2^24 of them."""
 
     def right(row: Side, col: Side, params: Any, at: Any) -> dict[str, jax.Array]:
-        return {"it": jnp.where(_is_right(row, col), _cosine(row, col), -jnp.inf)}
+        return {"it": jnp.where(is_right(row, col), cosine(row, col), -jnp.inf)}
 
     def ahead(row: Side, col: Side, params: Any, at: Any) -> dict[str, jax.Array]:
-        before = _cosine(row, col) > row["best"][:, None] - TIE
-        return {"it": (before & ~_is_right(row, col)).astype(jnp.float32)}
+        before = cosine(row, col) > row["best"][:, None] - TIE
+        return {"it": (before & ~is_right(row, col)).astype(jnp.float32)}
 
-    best_R = _reduced(right, rows, cols, "max", "row")
-    return _reduced(ahead, {**rows, "best": best_R}, cols, "sum", "row")
+    best_R = reduced(right, rows, cols, "max", "row")
+    return reduced(ahead, {**rows, "best": best_R}, cols, "sum", "row")
 
 
 @partial(jax.jit, static_argnames="k")
 def _top(rows: Side, cols: Side, k: int) -> tuple[jax.Array, jax.Array]:
     def score(row: Side, col: Side, params: Any, at: Any) -> dict[str, jax.Array]:
-        return {"it": _cosine(row, col)}
+        return {"it": cosine(row, col)}
 
-    found = _reduced(score, rows, cols, TopK(k), "row")
+    found = reduced(score, rows, cols, TopK(k), "row")
     return found.value, found.index
 
 
 @jax.jit
-def _lse(side: Side, scale: jax.Array) -> jax.Array:
+def _lse(rows: Side, scale: jax.Array) -> jax.Array:
     def scaled(row: Side, col: Side, scale: jax.Array, at: Any) -> dict[str, jax.Array]:
         own = at.row[:, None] == at.col
-        return {"it": jnp.where(own, -jnp.inf, scale * _cosine(row, col))}
+        return {"it": jnp.where(own, -jnp.inf, scale * cosine(row, col))}
 
-    return _reduced(scaled, side, side, "logsumexp", "all", scale)
+    return reduced(scaled, rows, rows, "logsumexp", "all", scale)
 
 
-def _reduced(tile: Any, rows: Side, cols: Side, op: Any, per: Any, params: Any = None) -> Any:
+def reduced(tile: Any, rows: Side, cols: Side, op: Any, per: Any, params: Any = None) -> Any:
     """One statistic of a tile's one term, whole on every device."""
     reductions = {"it": Reduce(op, "it", per)}
     found = pair_reduce(tile, rows, cols, reductions, params, precision="highest")

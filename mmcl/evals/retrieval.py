@@ -62,38 +62,6 @@ def evaluate(
     return figures
 
 
-def neighbours(
-    embedded: Embedded,
-    from_: str,
-    to: str,
-    k: int,
-    queries: Sequence[int] | np.ndarray | None = None,
-    label: str = "concept",
-) -> tuple[np.ndarray, np.ndarray]:
-    """The k nearest items of modality `to` for records of modality `from_`.
-
-    `queries` are record numbers (all distinct items of `from_` by default); for new queries encode
-    them and call `nearest`. Returns what `nearest` returns.
-    """
-    if queries is None:
-        queries = items(embedded, from_, label)
-    return nearest(embedded.z[from_][np.asarray(queries, np.int64)], embedded, to, k, label)
-
-
-def nearest(
-    z_QxD: np.ndarray, embedded: Embedded, to: str, k: int, label: str = "concept"
-) -> tuple[np.ndarray, np.ndarray]:
-    """The k nearest items of modality `to` for unit vectors z_QxD.
-
-    Returns record numbers (Q, k), nearest first and in record order on ties, and their cosines
-    (Q, k); fewer than k columns where the modality has fewer items.
-    """
-    gallery = items(embedded, to, label)
-    z_GxD = all_pairs.check_unit(embedded.z[to][gallery], to)
-    index_Qxk, score_Qxk = all_pairs.nearest(all_pairs.check_unit(z_QxD, "query"), z_GxD, k)
-    return gallery[index_Qxk], score_Qxk
-
-
 def items(embedded: Embedded, modality: str, label: str) -> np.ndarray:
     """Record numbers that stand for the distinct items of a modality, in record order.
 

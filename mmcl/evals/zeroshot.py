@@ -104,7 +104,7 @@ def class_embeddings(
 def confidence(z_NxD: np.ndarray, z_CxD: np.ndarray, scale: float) -> np.ndarray:
     """The largest of each row's softmax_c(scale · z_i·z_c): (N,) float64."""
     _, score_Nx1 = pairs.nearest(z_NxD, z_CxD, 1)
-    lse_N = jax.device_get(_lse(pairs._side(z_NxD), pairs._side(z_CxD), np.float32(scale)))
+    lse_N = jax.device_get(_lse(pairs.side(z_NxD), pairs.side(z_CxD), np.float32(scale)))
     largest_N = scale * score_Nx1[:, 0].astype(np.float64)
     return np.minimum(np.exp(largest_N - lse_N[: len(z_NxD)]), 1)
 
@@ -134,6 +134,6 @@ def _groups(embedded: Embedded, group: str) -> np.ndarray:
 @jax.jit
 def _lse(rows: pairs.Side, cols: pairs.Side, scale: jax.Array) -> jax.Array:
     def scaled(row: pairs.Side, col: pairs.Side, scale: jax.Array, at: Any) -> Any:
-        return {"it": scale * pairs._cosine(row, col)}
+        return {"it": scale * pairs.cosine(row, col)}
 
-    return pairs._reduced(scaled, rows, cols, "logsumexp", "row", scale)
+    return pairs.reduced(scaled, rows, cols, "logsumexp", "row", scale)

@@ -16,8 +16,8 @@ ROW = 0.24  # inches
 
 def forest(compared: Sequence[Compared], a: str, b: str, file: Path) -> None:
     """A PNG file: a line for each metric, with the difference of each seed, the mean and its
-    interval, in per cent of what A reaches, so that metrics of all sizes stand on one axis. Those that A
-    leaves at 0 are left out.
+    interval, in per cent of what A reaches, so that metrics of all sizes stand on one axis. Those
+    that A leaves at 0 are left out.
     """
     rows = [one for one in compared if np.mean(one.a_N)]
     place = np.arange(len(rows))[::-1]

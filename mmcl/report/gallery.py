@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 
 from mmcl.evals.embedded import Embedded
-from mmcl.evals.pairs import check_unit, ranks
-from mmcl.evals.retrieval import items, neighbours
+from mmcl.evals.pairs import TIE, check_unit, ranks
+from mmcl.evals.retrieval import items
 
 ANSWERS = 5  # shown to a query
 
@@ -53,22 +53,25 @@ def gallery(embedded: Embedded, from_: str, to: str, show: int) -> Gallery:
     """
     queries, answering = items(embedded, from_, "concept"), items(embedded, to, "concept")
     concept_N = embedded.labels["concept"]
+    z_AxD = check_unit(embedded.z[to][answering], to)
     rank_Q = ranks(
         check_unit(embedded.z[from_][queries], from_),
-        check_unit(embedded.z[to][answering], to),
+        z_AxD,
         concept_N[queries],
         concept_N[answering],
     )
 
     def ask(query: int, rank: int) -> Query:
-        records_1xK, scores_1xK = neighbours(embedded, from_, to, max(rank, ANSWERS), [query])
+        score_A = z_AxD @ embedded.z[from_][query].astype(np.float32)
+        right_A = concept_N[answering] == concept_N[query]
+        order_A = np.argsort(TIE * right_A - score_A, kind="stable")  # of equals the wrong first
         answers = [
-            Answer(record, score, bool(concept_N[record] == concept_N[query]))
-            for record, score in zip(records_1xK[0].tolist(), scores_1xK[0].tolist())
+            Answer(int(answering[i]), float(score_A[i]), bool(right_A[i]))
+            for i in order_A[:ANSWERS]
         ]
-        right = next(answer.record for answer in answers if answer.right)
-        missed = None if any(answer.right for answer in answers[:ANSWERS]) else right
-        return Query(query, answers[:ANSWERS], rank, missed)
+        right = next(int(answering[i]) for i in order_A if right_A[i])
+        missed = None if any(answer.right for answer in answers) else right
+        return Query(query, answers, rank, missed)
 
     shuffled = np.random.default_rng(0).permutation(len(queries))
     right = [ask(int(queries[i]), int(rank_Q[i])) for i in shuffled[rank_Q[shuffled] == 1][:show]]

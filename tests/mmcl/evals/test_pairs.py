@@ -61,7 +61,7 @@ def test_no_grid_is_stored() -> None:
     """Twice as many items take less than three times the memory; a grid would take four times."""
     temp = []
     for n in (3001, 6002):
-        side = pairs._side(unit_rows(np.random.default_rng(0), n), np.arange(n))
+        side = pairs.side(unit_rows(np.random.default_rng(0), n), np.arange(n))
         for work in (pairs._ahead, lambda a, b: pairs._top(a, b, 10)):
             lowered = jax.jit(work).lower(side, side).compile()
             assert not re.search(rf"\[{len(side['real'])},{len(side['real'])}\]", lowered.as_text())

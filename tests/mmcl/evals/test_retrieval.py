@@ -120,13 +120,10 @@ def test_devices_change_nothing():
     rng = np.random.default_rng(3)
     z = {name: random_unit_rows(rng, 157) for name in ("image", "text")}
     embedded = split(z, rng.integers(60, size=157), [f"{i % 100}" for i in range(157)])
-    one = evaluate(embedded), *retrieval.neighbours(embedded, "text", "image", 7)
+    one = evaluate(embedded)
     for devices in (4, 8):
         with jax.set_mesh(data_mesh(jax.devices()[:devices])):
-            assert evaluate(embedded) == one[0]
-            record, score = retrieval.neighbours(embedded, "text", "image", 7)
-        np.testing.assert_array_equal(record, one[1])
-        np.testing.assert_allclose(score, one[2], atol=1e-6)
+            assert evaluate(embedded) == one
 
 
 def test_items_of_one_label_are_drawn_together():
@@ -178,38 +175,6 @@ def test_a_perfect_model_is_perfect():
     assert metrics["text_to_image/gallery"] == metrics["image_to_text/queries"] == 300
 
 
-@hypothesis.given(splits(), st.sampled_from([1, 4, 16]), st.booleans())
-@hypothesis.settings(max_examples=60, deadline=None)
-def test_neighbours_equal_a_literal_sort(embedded, k, all_queries):
-    queries = None if all_queries else [len(embedded.ids) - 1, 0]
-    record, score = retrieval.neighbours(embedded, "image", "text", k, queries)
-    gallery = literal_items(embedded, "text")
-    for row, q in enumerate(range(len(embedded.ids)) if all_queries else queries):
-        query_D = embedded.z["image"][q]
-        scored = {g: literal_score(query_D, embedded.z["text"][g]) for g in gallery}
-        best = sorted(gallery, key=lambda g: (-round(scored[g], 6), g))[:k]
-        np.testing.assert_allclose(score[row], [scored[g] for g in best], atol=2e-6)
-        found = record[row].tolist()
-        np.testing.assert_allclose([scored[g] for g in found], score[row], atol=1e-6)
-        for a, b in itertools.pairwise(found):  # equal scores in order
-            assert a < b or scored[a] != scored[b]
-
-
-def test_ties_in_record_order():
-    z = {"image": np.eye(1, 4, dtype=np.float32), "text": np.eye(4, dtype=np.float32)}
-    z = {"image": np.repeat(z["image"], 4, axis=0), "text": z["text"][[1, 0, 2, 0]]}
-    record, _ = retrieval.neighbours(split(z, range(4), list("abcd")), "image", "text", 4, [0])
-    assert record.tolist() == [[1, 3, 0, 2]]
-
-
-def test_nearest_to_a_new_query():
-    z = {"image": np.eye(4, dtype=np.float32), "text": np.eye(4, dtype=np.float32)}
-    embedded = split(z, range(4), list("abcd"))
-    record, score = retrieval.nearest(np.array([[0, 0.6, 0.8, 0]]), embedded, "image", 3)
-    assert record.tolist() == [[2, 1, 0]]
-    np.testing.assert_allclose(score, [[0.8, 0.6, 0]], atol=1e-7)
-
-
 def test_names_of_the_metrics():
     z = {name: random_unit_rows(np.random.default_rng(6), 3) for name in ("image", "text", "audio")}
     metrics = evaluate(split(z, range(3), list("abc")), at=(1, 5))
@@ -228,12 +193,8 @@ def test_a_diverged_model_gets_no_numbers(modality, value):
     z = {name: np.eye(4, dtype=np.float32) for name in ("image", "text")}
     z[modality][2, 2] = value
     embedded = split(z, range(4), list("abcd"))
-    for use in (
-        lambda: evaluate(embedded),
-        lambda: retrieval.neighbours(embedded, "image", "text", 1),
-    ):
-        with pytest.raises(InputError, match=f"1 of 4 '({modality}|query)' .* diverged"):
-            use()
+    with pytest.raises(InputError, match=f"1 of 4 '{modality}' .* diverged"):
+        evaluate(embedded)
 
 
 @pytest.mark.parametrize(
