@@ -1,0 +1,84 @@
+"""The drawing of saliency maps."""
+
+import base64
+import io
+import re
+from typing import Any
+from xml.etree import ElementTree
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import Mesh
+from matplotlib.colors import to_rgb
+from PIL import Image
+
+from mmcl import experiment
+from mmcl.built_stage import build
+from mmcl.evals.saliency import METHODS, Explained
+from mmcl.report.saliency import drawn, over, pixels, saliency_maps
+from mmcl.report.svg import COLOURS
+
+
+def explained(n: int, seed: int = 0) -> Explained:
+    rng = np.random.default_rng(seed)
+    value = rng.integers(256, size=(n, 8, 8, 3), dtype=np.uint8)
+    return Explained(value, {name: rng.normal(size=(n, 8, 8)) for name in METHODS}, {})
+
+
+def images(svg: str) -> list[np.ndarray]:
+    """The pictures in an SVG, in order."""
+    data = re.findall(r"data:image/png;base64,([^\"]+)", svg)
+    files = [io.BytesIO(base64.b64decode(re.sub(r"\s", "", one))) for one in data]
+    return [np.asarray(Image.open(file).convert("RGB")) for file in files]
+
+
+def test_every_picture_and_every_map_is_drawn_and_named() -> None:
+    found = [explained(2), explained(1, seed=1)]
+    svg = drawn(found, ["a red fox", "<b> & more", "a very long caption that goes on"], "Saliency")
+    ElementTree.fromstring(svg)
+    seen = images(svg)
+    assert len(seen) == 3 * (1 + len(METHODS))
+    for row, value in enumerate(np.concatenate([of.value for of in found])):
+        side = len(seen[0]) // 8
+        shown = seen[row * (1 + len(METHODS))][side // 2 :: side, side // 2 :: side][:8, :8]
+        assert np.abs(shown.astype(int) - value).mean() < 12
+    for words in ("grad cam", "norm grad", "integrated gradients", "a red fox", "…"):
+        assert words in svg
+    assert "&lt;b&gt; &amp; more" in svg and 'aria-label="Saliency"' in svg
+
+
+def test_the_same_twice() -> None:
+    one, other = (drawn([explained(2)], ["x", "y"], "it") for _ in range(2))
+    assert one == other
+    assert drawn([explained(2, seed=1)], ["x", "y"], "it") != one
+
+
+def test_the_salient_are_coloured_and_the_rest_is_pale() -> None:
+    picture = pixels(explained(1).value[0])
+    map_HxW = np.full((8, 8), -3.0)
+    map_HxW[2, 5], map_HxW[2, 6] = 4.0, 0.0
+    found = over(picture, map_HxW)
+    np.testing.assert_allclose(found[2, 5], to_rgb(COLOURS[1]))
+    assert (found[map_HxW <= 0] >= 0.75).all() and np.ptp(found[2, 6]) < 1e-12
+    for flat in (0.0, 2.0):
+        np.testing.assert_allclose(over(picture, np.full((8, 8), flat)).std(axis=-1), 0, atol=1e-12)
+
+
+def test_floats_of_any_range_are_seen() -> None:
+    value = np.random.default_rng(0).normal(size=(4, 4, 1))
+    found = pixels(value)
+    assert found.shape == (4, 4, 3) and found.min() == 0 and found.max() == 1
+    assert np.isfinite(pixels(np.zeros((4, 4, 3)))).all()
+
+
+@pytest.mark.usefixtures("shared_builds")
+def test_a_real_model(tiny_config: dict[str, Any], one_device: Mesh) -> None:
+    stage = build(experiment.stages(tiny_config)[0], one_device)
+    with jax.set_mesh(one_device):
+        model = stage.model(stage.init())
+    embedded = model.embed("unseen_artist")
+    svg = saliency_maps(embedded, model, show=2)
+    ElementTree.fromstring(svg)
+    assert len(images(svg)) == 2 * (1 + len(METHODS))
+    assert svg == saliency_maps(embedded, model, show=2)
