@@ -68,10 +68,11 @@ def evaluate(
       seed: of the random starts, with the number of the record.
 
     Returns:
-      Under `adversarial/<from>_to_<to>/`, both ways: `clean_recall@K`, `fgsm_recall@K` and
-      `pgd_recall@K`; `fgsm_success` and `pgd_success`, the share that has no right answer first any
-      more, of the queries that had one; `chance@K` of a random order; `count` of queries. Under
-      `adversarial/`: `clean_cosine`, `fgsm_cosine` and `pgd_cosine` with the partner.
+      Under `adversarial/<from>_to_<to>/`, both ways: `clean/recall@K`, `fgsm/recall@K` and
+      `pgd/recall@K`; `fgsm/success` and `pgd/success`, the share that has no right answer first any
+      more, of the queries that had one; `clean/chance@K` of a random order; `clean/count` of
+      queries. Under `adversarial/`: `clean/cosine`, `fgsm/cosine` and `pgd/cosine` with the
+      partner.
     """
     if steps < 1 or min(1 if x is None else x for x in (epsilon, step)) <= 0:
         raise InputError(
@@ -85,7 +86,7 @@ def evaluate(
     z = {"clean": check_unit(embedded.z[modality][record], modality)}
     z |= attacked(embedded, model, record, modality, z_to, epsilon, steps, step, seed)
     figures: Figures = {
-        f"{name}_cosine": PerItem(
+        f"{name}/cosine": PerItem(
             np.sum(z_NxD * z_to[record], axis=1), embedded.labels["concept"][record]
         )
         for name, z_NxD in z.items()
@@ -111,12 +112,12 @@ def answered(
     right_Q = of_value[np.searchsorted(value, label_Q)]
     for k in at:
         for name, rank_Q in rank.items():
-            figures[f"{way}/{name}_recall@{k}"] = PerItem(rank_Q <= k, label_Q)
-        figures[f"{way}/chance@{k}"] = chance(right_Q, len(label_G), k)
+            figures[f"{way}/{name}/recall@{k}"] = PerItem(rank_Q <= k, label_Q)
+        figures[f"{way}/clean/chance@{k}"] = chance(right_Q, len(label_G), k)
     right = rank["clean"] == 1
     for name in ATTACKS:
-        figures[f"{way}/{name}_success"] = PerItem(rank[name][right] > 1, label_Q[right])
-    figures[f"{way}/count"] = float(len(label_Q))
+        figures[f"{way}/{name}/success"] = PerItem(rank[name][right] > 1, label_Q[right])
+    figures[f"{way}/clean/count"] = float(len(label_Q))
     return figures
 
 

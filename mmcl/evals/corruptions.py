@@ -71,11 +71,11 @@ def evaluate(
       seed: of what is random.
 
     Returns:
-      Under `corruptions/<modality>_to_<to>/`: `clean_recall@K`; `<corruption>_recall@K`, the mean
-      over severities; `severity_<s>_recall@K`, the mean over corruptions; `mean_recall@K`, that
-      over all; `relative_recall@K`, mean over clean, where anything clean is right; `chance@K` of a
-      random order; `count` of pictures. With a label, under `corruptions_<label>/`, the same of
-      `top1`.
+      Under `corruptions/<modality>_to_<to>/`: `clean/recall@K`; `<corruption>/recall@K`, the mean
+      over severities; `severity_<s>/recall@K`, the mean over corruptions; `mean/recall@K`, that
+      over all; `relative/recall@K`, mean over clean, where anything clean is right;
+      `clean/chance@K` of a random order; `clean/count` of pictures. With a label, under
+      `corruptions_<label>/`, the same of `top1`.
     """
     chosen = list(CORRUPTIONS) if corruptions is None else list(corruptions)
     for name in chosen:
@@ -95,12 +95,13 @@ def evaluate(
     for k in at:
         figures |= summed_up(f"recall@{k}", chosen, rank.clean <= k, rank.corrupted <= k,
                              concept_N[record])  # fmt: skip
-        figures[f"chance@{k}"] = chance(right_N, len(gallery), k)
-    figures["count"] = float(len(record))
+        figures[f"clean/chance@{k}"] = chance(right_N, len(gallery), k)
+    figures["clean/count"] = float(len(record))
     figures = {f"corruptions/{modality}_to_{to}/{name}": it for name, it in figures.items()}
     for it in of_class:
         named = summed_up("top1", chosen, it.clean == 1, it.corrupted == 1, concept_N[record])
-        named |= {"chance": 1 / len(searches[1].label_G), "count": float(len(record))}
+        guess = {"clean/chance": 1 / len(searches[1].label_G), "clean/count": float(len(record))}
+        named |= guess
         figures |= {f"corruptions_{label}/{name}": figure for name, figure in named.items()}
     return figures
 
@@ -195,13 +196,13 @@ def summed_up(
     cluster_N: np.ndarray,
 ) -> Figures:
     """Hits at each corruption, at each severity, and at all together."""
-    over = {f"{name}_{metric}": hit_CxSxN[c].mean(axis=0) for c, name in enumerate(chosen)}
+    over = {f"{name}/{metric}": hit_CxSxN[c].mean(axis=0) for c, name in enumerate(chosen)}
     for s in range(SEVERITIES):
-        over[f"severity_{s + 1}_{metric}"] = hit_CxSxN[:, s].mean(axis=0)
-    over = {f"clean_{metric}": clean_N, **over, f"mean_{metric}": hit_CxSxN.mean(axis=(0, 1))}
+        over[f"severity_{s + 1}/{metric}"] = hit_CxSxN[:, s].mean(axis=0)
+    over = {f"clean/{metric}": clean_N, **over, f"mean/{metric}": hit_CxSxN.mean(axis=(0, 1))}
     figures: Figures = {name: PerItem(value_N, cluster_N) for name, value_N in over.items()}
     if clean_N.any():
-        figures[f"relative_{metric}"] = float(hit_CxSxN.mean() / clean_N.mean())
+        figures[f"relative/{metric}"] = float(hit_CxSxN.mean() / clean_N.mean())
     return figures
 
 

@@ -733,9 +733,7 @@ def test_a_sweep_at_a_url(at_home: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         with new_imports():
             return mmcl_(command[3:]).exit_code
 
-    monkeypatch.setattr(
-        "mmcl.runs._signals", lambda: contextlib.nullcontext(enter_result=train)
-    )
+    monkeypatch.setattr("mmcl.runs._signals", lambda: contextlib.nullcontext(enter_result=train))
     words = ["sweep", "zoo.py", "--folder", "memory://bucket/grid", "--over", "config.seed=0,1"]
     for _ in range(2):
         result = mmcl_(words)

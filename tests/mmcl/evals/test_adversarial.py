@@ -210,16 +210,16 @@ def test_a_larger_budget_does_more_harm(monkeypatch: pytest.MonkeyPatch, one_dev
     }
     for found in by.values():
         for way in ("image_to_tone", "tone_to_image"):
-            assert found[f"adversarial/{way}/clean_recall@1"] == 1
-            assert found[f"adversarial/{way}/count"] == 40
+            assert found[f"adversarial/{way}/clean/recall@1"] == 1
+            assert found[f"adversarial/{way}/clean/count"] == 40
             for attack in ("fgsm", "pgd"):
-                success = found[f"adversarial/{way}/{attack}_success"]
-                assert success == pytest.approx(1 - found[f"adversarial/{way}/{attack}_recall@1"])
-    assert by[1e-4]["adversarial/image_to_tone/pgd_success"] == 0
-    assert by[255.0]["adversarial/image_to_tone/pgd_success"] == 1
-    cosines = [found["adversarial/pgd_cosine"] for found in by.values()]
+                success = found[f"adversarial/{way}/{attack}/success"]
+                assert success == pytest.approx(1 - found[f"adversarial/{way}/{attack}/recall@1"])
+    assert by[1e-4]["adversarial/image_to_tone/pgd/success"] == 0
+    assert by[255.0]["adversarial/image_to_tone/pgd/success"] == 1
+    cosines = [found["adversarial/pgd/cosine"] for found in by.values()]
     assert cosines == sorted(cosines, reverse=True) and cosines[0] == pytest.approx(1, abs=1e-4)
-    assert by[8.0]["adversarial/pgd_cosine"] < by[8.0]["adversarial/fgsm_cosine"] + 1e-3
+    assert by[8.0]["adversarial/pgd/cosine"] < by[8.0]["adversarial/fgsm/cosine"] + 1e-3
 
 
 def test_success_is_of_those_that_were_right() -> None:
@@ -229,13 +229,13 @@ def test_success_is_of_those_that_were_right() -> None:
     found = numbers(adversarial.answered("a_to_b", rank, label_N, label_N, [1]))
     assert found == pytest.approx(
         {
-            "a_to_b/clean_recall@1": 0.8,
-            "a_to_b/fgsm_recall@1": 0.8,
-            "a_to_b/pgd_recall@1": 0.2,
-            "a_to_b/chance@1": 0.2 * (0.4 + 0.4 + 0.2 + 0.2 + 0.2),
-            "a_to_b/fgsm_success": 0.25,
-            "a_to_b/pgd_success": 0.75,
-            "a_to_b/count": 5,
+            "a_to_b/clean/recall@1": 0.8,
+            "a_to_b/fgsm/recall@1": 0.8,
+            "a_to_b/pgd/recall@1": 0.2,
+            "a_to_b/clean/chance@1": 0.2 * (0.4 + 0.4 + 0.2 + 0.2 + 0.2),
+            "a_to_b/fgsm/success": 0.25,
+            "a_to_b/pgd/success": 0.75,
+            "a_to_b/clean/count": 5,
         }
     )
 
@@ -253,12 +253,12 @@ def test_a_real_model(tiny_config: dict[str, Any], one_device: Mesh) -> None:
     for way in ("image_to_text", "text_to_image"):
         for k in (1, 5, 10):
             name = f"adversarial/{way}"
-            assert found[f"{name}/clean_recall@{k}"] == clean[f"{way}/recall@{k}"]
-            assert found[f"{name}/chance@{k}"] == clean[f"{way}/chance@{k}"]
-    pgd, cosine = found["adversarial/pgd_cosine"], found["adversarial/clean_cosine"]
+            assert found[f"{name}/clean/recall@{k}"] == clean[f"{way}/recall@{k}"]
+            assert found[f"{name}/clean/chance@{k}"] == clean[f"{way}/chance@{k}"]
+    pgd, cosine = found["adversarial/pgd/cosine"], found["adversarial/clean/cosine"]
     assert pgd == pytest.approx(cosine, abs=1e-3)  # the floats are what the tower sees of bytes
-    assert harmed["adversarial/fgsm_cosine"] < cosine - 0.01
-    assert harmed["adversarial/pgd_cosine"] < cosine - 0.01
+    assert harmed["adversarial/fgsm/cosine"] < cosine - 0.01
+    assert harmed["adversarial/pgd/cosine"] < cosine - 0.01
 
 
 @pytest.mark.parametrize(

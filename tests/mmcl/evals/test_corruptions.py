@@ -184,21 +184,21 @@ def test_equals_one_picture_after_the_other(monkeypatch: pytest.MonkeyPatch) -> 
         clean = clean_top1 if what == "top1" else 1
         for name in chosen:
             expected = np.mean([of[name, s] for s in range(1, 6)])
-            assert found.pop(f"{task}/{name}_{what}") == pytest.approx(expected)
+            assert found.pop(f"{task}/{name}/{what}") == pytest.approx(expected)
         for s in range(1, 6):
             expected = np.mean([of[name, s] for name in chosen])
-            assert found.pop(f"{task}/severity_{s}_{what}") == pytest.approx(expected)
+            assert found.pop(f"{task}/severity_{s}/{what}") == pytest.approx(expected)
         mean = np.mean(list(of.values()))
-        assert found.pop(f"{task}/mean_{what}") == pytest.approx(mean)
-        assert found.pop(f"{task}/clean_{what}") == pytest.approx(clean)
-        assert found.pop(f"{task}/relative_{what}") == pytest.approx(mean / clean)
+        assert found.pop(f"{task}/mean/{what}") == pytest.approx(mean)
+        assert found.pop(f"{task}/clean/{what}") == pytest.approx(clean)
+        assert found.pop(f"{task}/relative/{what}") == pytest.approx(mean / clean)
     assert found == pytest.approx(
         {
-            "corruptions/image_to_text/chance@1": 1 / 11,
-            "corruptions/image_to_text/chance@3": 3 / 11,
-            "corruptions/image_to_text/count": 11,
-            "corruptions_kind/chance": 0.5,
-            "corruptions_kind/count": 11,
+            "corruptions/image_to_text/clean/chance@1": 1 / 11,
+            "corruptions/image_to_text/clean/chance@3": 3 / 11,
+            "corruptions/image_to_text/clean/count": 11,
+            "corruptions_kind/clean/chance": 0.5,
+            "corruptions_kind/clean/count": 11,
         }
     )
 
@@ -215,12 +215,12 @@ def test_clusters_are_concepts(monkeypatch: pytest.MonkeyPatch) -> None:
     embedded, model = setup(monkeypatch, 6, 6)
     embedded.labels["concept"][:] = [0, 0, 1, 1, 2, 2]
     figures = corruptions.evaluate(embedded, model, corruptions=["blur"])
-    of_blur = figures["corruptions/image_to_text/blur_recall@1"]
+    of_blur = figures["corruptions/image_to_text/blur/recall@1"]
     assert isinstance(of_blur, PerItem) and of_blur.cluster_N is not None
     assert of_blur.cluster_N.tolist() == [0, 0, 1, 1, 2, 2]
     clean = numbers(retrieval.evaluate(embedded, model))
     for k in (1, 5, 10):
-        chance = number(figures[f"corruptions/image_to_text/chance@{k}"])
+        chance = number(figures[f"corruptions/image_to_text/clean/chance@{k}"])
         assert chance == pytest.approx(clean[f"image_to_text/chance@{k}"])
 
 
@@ -228,8 +228,8 @@ def test_where_nothing_was_right_nothing_is_relative(monkeypatch: pytest.MonkeyP
     embedded, model = setup(monkeypatch, 4, 4)
     embedded.z["text"][:] = embedded.z["text"][0]  # all tie
     found = corruptions.evaluate(embedded, model, corruptions=["blur"], at=(1,))
-    assert number(found["corruptions/image_to_text/mean_recall@1"]) == 0
-    assert "corruptions/image_to_text/relative_recall@1" not in found
+    assert number(found["corruptions/image_to_text/mean/recall@1"]) == 0
+    assert "corruptions/image_to_text/relative/recall@1" not in found
 
 
 @pytest.mark.usefixtures("shared_builds")
@@ -244,8 +244,8 @@ def test_a_real_model(tiny_config: dict[str, Any], one_device: Mesh) -> None:
         named = numbers(zeroshot.evaluate(embedded, model))
     for k in (1, 5, 10):
         of = clean[f"image_to_text/recall@{k}"]
-        assert found[f"corruptions/image_to_text/clean_recall@{k}"] == of
-    assert found["corruptions_group/clean_top1"] == named["zeroshot_group/top1"]
+        assert found[f"corruptions/image_to_text/clean/recall@{k}"] == of
+    assert found["corruptions_group/clean/top1"] == named["zeroshot_group/top1"]
 
 
 @pytest.mark.parametrize(
