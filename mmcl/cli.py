@@ -162,6 +162,7 @@ def train(
         from mmcl.remote import mirrored
         from mmcl.replay import diagnosis
         from mmcl.report.report import write_report
+        from mmcl.report.saliency import asked_for
         from mmcl.train import Interrupted, train
 
         if replay is not None:
@@ -176,13 +177,13 @@ def train(
         with mirrored(folder, writes=this_process()) as mirror:
             here = mirror.folder
             try:
-                splits = train(
+                trained = train(
                     experiment, config, here, speaks, make_mesh(axes), choices, mirror.apart
                 )
             except Interrupted as stopped:
                 if is_first():
                     click.echo(f"{stopped} Go on with:\n  {shlex.join(['mmcl', *sys.argv[1:]])}")
-                splits, code = None, 0 if stopped.by == signal.SIGTERM else STOPPED
+                trained, code = None, 0 if stopped.by == signal.SIGTERM else STOPPED
             except BadStep as bad:
                 if not debug_nans or this_process() != (0, 1):
                     raise
@@ -190,8 +191,9 @@ def train(
                 raise InputError(f"{bad} {found}") from bad
             mirror.push()
             any_says(False)  # nobody ends before all have uploaded their part
-            if splits is None:
+            if trained is None:
                 raise Leaving(code)
+            saliency = asked_for(*trained)
             if not is_first():
                 return
             rows = read(here)
@@ -201,8 +203,9 @@ def train(
                 name=configs.name(experiment),
                 config=config,
                 rows=rows,
-                splits=splits,
+                splits=trained.splits,
                 spread=spread,
+                saliency=saliency,
                 next_steps=[
                     (title, command, why) for title, command, why in config.get("next_steps", ())
                 ],
@@ -252,6 +255,13 @@ def _replay(
     multiple=True,
     help="Split to evaluate; may be repeated.  [default: those of the config]",
 )
+@click.option(
+    "--suite",
+    "named",
+    multiple=True,
+    metavar="NAME:PATH",
+    help="Standard suite to evaluate; may be repeated. Of the run's splits then only --split.",
+)
 @step_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 @process_options
@@ -259,6 +269,7 @@ def _replay(
 def evaluate(
     run: Path | str,
     splits: Sequence[str],
+    named: Sequence[str],
     step: int | str | None,
     as_json: bool,
     meet: Callable[..., None],
@@ -273,24 +284,34 @@ def evaluate(
       mmcl eval runs/quickstart
       mmcl eval runs/quickstart --split unseen_artist --json
       mmcl eval runs/quickstart --step best
+      mmcl eval runs/clip_b16 --suite imagenet:/data/imagenet --suite coco:~/coco
+
+    A suite is a file like those in experiments/suites, or one of their names.
     """
     with errors(debug):
+        from mmcl import suites
         from mmcl.evals import judged
         from mmcl.evals.figure import Figures, intervals, numbers
         from mmcl.load import load
-        from mmcl.model import told
         from mmcl.processes import is_first
         from mmcl.remote import mirrored
 
         meet()
+        beside = suites.open_all(named)
         with mirrored(run, arrays_of(step)) as mirror:
             loaded = load(mirror.folder, step=step, tell=note)
+        if not splits and not named:
+            splits = loaded.model.settings.eval.splits
+            beside = suites.open_all(loaded.model.settings.eval.suites)
+        judging = [(loaded.model, split) for split in splits]
+        for suite in beside:
+            judging += [(suites.of(suite, loaded.model), split) for split in suite.suite.splits]
         figures: Figures = {}
-        for split in splits or loaded.model.settings.eval.splits:
-            embedded = loaded.model.embed(split)
+        for model, split in judging:
+            embedded = model.embed(split)
             if embedded.rejected and is_first():
-                note(told(embedded))
-            figures |= loaded.model.judge(embedded)
+                note(model.told(embedded))
+            figures |= model.judge(embedded)
         if not is_first():
             return
         if as_json:

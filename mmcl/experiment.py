@@ -5,6 +5,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, Literal
 
+import flax.linen as nn
 import jax.numpy as jnp
 
 from data_pipelines import fits, names, transform_list
@@ -12,6 +13,7 @@ from data_pipelines import open_source as sources
 from data_pipelines.errors import InputError
 from data_pipelines.loader import Source
 from data_pipelines.pipeline import Pipeline, first_usable
+from mmcl import config as configs
 from mmcl import optimizers
 from mmcl.evals.figure import Figures
 from mmcl.guard import Guard
@@ -30,6 +32,7 @@ class Evaluation:
 
     Attributes:
         splits: splits of the source that are evaluated.
+        suites: standard suites that are evaluated beside them, `NAME:PATH` each, see `mmcl.suites`.
         evaluators: sections that name modules of `mmcl.evals`.
         every: steps between evaluations during training; None: only at the end.
         batch_size: records encoded at once.
@@ -39,6 +42,7 @@ class Evaluation:
     evaluators: list[Section] = dataclasses.field(default_factory=lambda: [{"name": "retrieval"}])
     every: int | None = None
     batch_size: int = 256
+    suites: list[str] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,6 +194,7 @@ def _check_best(made: Settings) -> None:
     """What is best is judged by a split that is evaluated; only it can say what metrics it has."""
     best = (made.checkpoint.best or "").removeprefix("-")
     judged = [f"eval/{split}/" for split in made.eval.splits]
+    judged += [f"eval/{configs.name(suite.partition(':')[0])}-" for suite in made.eval.suites]
     if best and not best.startswith(tuple(judged)):
         named = (
             f"one of {', '.join(judged)}" if judged else "a split, and config.eval.splits is empty"
@@ -277,12 +282,23 @@ def build_towers(settings: Settings) -> Towers:
     for modality, section in settings.towers.items():
         where = f"config.towers.{modality}"
         tower = names.find("mmcl.models", _name(section, where), f"{where}.name", face="Tower")
-        modules[modality] = names.call(tower, section, where, embed_dim=settings.embed_dim)
+        made = names.call(tower, section, where, embed_dim=settings.embed_dim)
+        modules[modality] = _hashable(made)
     known = ("float32", "bfloat16", "float16", "float64")
     if settings.precision not in known:
         near = names.nearest(settings.precision, known)
         raise InputError(f"config.precision: no '{settings.precision}'.{near}")
     return Towers(modules, jnp.dtype(settings.precision))
+
+
+def _hashable(module: nn.Module) -> nn.Module:
+    """With tuples for lists, so that jax can tell by its attributes what is compiled already."""
+    lists: dict[str, Any] = {
+        field.name: tuple(value)
+        for field in dataclasses.fields(module)
+        if isinstance(value := getattr(module, field.name, None), list)
+    }
+    return module.clone(**lists) if lists else module
 
 
 def build_objective(settings: Settings) -> Objective:
@@ -311,9 +327,14 @@ def build_schedule(settings: Settings) -> Callable[[Any], Any]:
 
 def build_evaluators(settings: Settings) -> list[Callable[..., Figures]]:
     """`f(embedded, model) -> figures` for each section of `config.eval.evaluators`."""
+    return find_evaluators(settings.eval.evaluators, "config.eval.evaluators")
+
+
+def find_evaluators(sections: list[Section], where_all: str) -> list[Callable[..., Figures]]:
+    """The same of any sections; `where_all` is the config key that holds them."""
     made: list[Callable[..., Figures]] = []
-    for i, section in enumerate(settings.eval.evaluators):
-        where = f"config.eval.evaluators.{i}"
+    for i, section in enumerate(sections):
+        where = f"{where_all}.{i}"
         evaluate = names.find("mmcl.evals", _name(section, where), f"{where}.name", face="evaluate")
         names.check(evaluate, section, where, given=("embedded", "model"))
         options = {key: value for key, value in section.items() if key != "name"}
@@ -344,16 +365,19 @@ def open_source(settings: Settings, split: str | None = None) -> Source:
     """The source of training, or another split of it (which may prepare its data first).
 
     Raises:
-        InputError: there is no such split, no record in it, or no such label in its records.
+        InputError: there is no such split, no record in it, or no such label in what is trained on.
     """
     section = settings.source
+    trained_on = split in (None, section.get("split"))
     if split is not None:
-        sources.check_split(find_source(settings), split)
         section = {**section, "split": split}
+        sources.check_split(sources.find_source(section, "config.source"), split)
     source = sources.open_source(section, "config.source")
     if not len(source):
         raise InputError(f"config.source: there are no records in '{section.get('split')}'.")
     record = first_usable(source, lambda record, _: record)
+    if not trained_on:
+        return source
     label = getattr(build_objective(settings), "positives", None)
     if label not in (None, "index") and label not in record:  # every batch has an index
         near = names.nearest(label, source.label_names)

@@ -29,6 +29,8 @@ class Model:
 
     Attributes:
         encoders: `towers`, compiled, to unit rows.
+        suite: the name of the suite whose splits it embeds; None: they are those of the run.
+        modalities: what is embedded where nobody says; None: all that the pipeline reads.
         kept: splits that an evaluator has encoded and others may ask for.
     """
 
@@ -38,6 +40,8 @@ class Model:
     encoders: Mapping[str, Callable[[Any, Any], jax.Array]]
     params: Mapping[str, Any]
     mesh: Mesh
+    suite: str | None = None
+    modalities: Sequence[str] | None = None
     kept: dict[Any, Embedded] = dataclasses.field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -74,7 +78,7 @@ class Model:
         modalities: Sequence[str] | None = None,
         halt: Callable[[], bool] | None = None,
     ) -> Embedded:
-        """Every record of a split, encoded by the towers of `modalities` (None: all).
+        """Every record of a split, encoded by the towers of `modalities` (None: the model's).
 
         Args:
             halt: asked before each batch whether to leave off.
@@ -90,18 +94,19 @@ class Model:
             self.pipeline,
             split=split,
             batch_size=self.batch_size,
-            modalities=modalities,
+            modalities=modalities or self.modalities,
             halt=halt,
         )
         if too_many(len(embedded.rejected), len(source), self.settings.faults.share):
             raise InputError(
-                f"{told(embedded)} That is more than config.faults.share="
+                f"{self.told(embedded)} That is more than config.faults.share="
                 f"{self.settings.faults.share} allows."
             )
         return embedded
 
     def judge(self, embedded: Embedded) -> Figures:
-        """What `config.eval.evaluators` say of an embedded split: `eval/<split>/<task>/<metric>`.
+        """What `config.eval.evaluators` say of an embedded split: `eval/<split>/<task>/<metric>`;
+        of a suite's, `eval/<suite>-<split>/<task>/<metric>`.
 
         Of several processes all ask. What the pair engine chooses here is not among the choices
         that a run keeps: no training depends on it.
@@ -112,18 +117,21 @@ class Model:
                 found |= evaluate(embedded, self)
         kinds = Counter(one.kind for one in embedded.rejected)
         found |= {f"rejected/{kind}": n for kind, n in kinds.items()}
-        return {f"eval/{embedded.split}/{name}": figure for name, figure in found.items()}
+        return {f"eval/{self.called(embedded)}/{name}": figure for name, figure in found.items()}
 
     def evaluate(self, embedded: Embedded) -> dict[str, float]:
         """The same as plain numbers."""
         return numbers(self.judge(embedded))
 
+    def called(self, embedded: Embedded) -> str:
+        """The name of a split: its own, and that of the suite before it."""
+        return embedded.split if self.suite is None else f"{self.suite}-{embedded.split}"
 
-def told(embedded: Embedded) -> str:
-    """How many records of a split could not be used, and what is wrong with one of them."""
-    kinds = by_kind(Counter(one.kind for one in embedded.rejected))
-    last = embedded.rejected[-1]
-    return (
-        f"'{embedded.split}' is judged without {len(embedded.rejected)} of its records, which "
-        f"could not be used: {kinds}; the last: {last.id or last.index}, {last.reason}."
-    )
+    def told(self, embedded: Embedded) -> str:
+        """How many records of a split could not be used, and what is wrong with one of them."""
+        kinds = by_kind(Counter(one.kind for one in embedded.rejected))
+        last = embedded.rejected[-1]
+        return (
+            f"'{self.called(embedded)}' is judged without {len(embedded.rejected)} of its records, "
+            f"which could not be used: {kinds}; the last: {last.id or last.index}, {last.reason}."
+        )

@@ -5,7 +5,7 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from rich.console import Console
 
 from data_pipelines.errors import InputError
 from data_pipelines.faults import by_kind
-from mmcl import experiment, workdir
+from mmcl import experiment, suites, workdir
 from mmcl.bad_steps import BadSteps, Rewound
 from mmcl.built_stage import build
 from mmcl.checkpoint import Checkpoints, newest_sound, put_aside
@@ -49,6 +49,13 @@ class Interrupted(Exception):
         self.by = by
 
 
+class Trained(NamedTuple):
+    """The final model, and the evaluated splits as it encodes them."""
+
+    model: Model
+    splits: list[Embedded]
+
+
 def train(
     name: str,
     config: dict[str, Any],
@@ -57,7 +64,7 @@ def train(
     mesh: Mesh,
     engine: ByKind | None = None,
     apart: bool = False,
-) -> list[Embedded]:
+) -> Trained:
     """Train an experiment in `folder`, going on from its newest checkpoint if there is one that is
     not damaged.
 
@@ -70,9 +77,6 @@ def train(
         mesh: the devices, along an axis `data`.
         engine: choices for the pair engine to begin with; the run's own engine.json comes first.
         apart: whether `folder` is another one in each process, as `Checkpoints` has it.
-
-    Returns:
-        The evaluated splits, encoded by the final model.
 
     Raises:
         InputError: something the user gave is wrong; nothing half-written is left.
@@ -93,7 +97,7 @@ def _run(
     mesh: Mesh,
     engine: ByKind | None,
     apart: bool,
-) -> list[Embedded]:
+) -> Trained:
     """`train`, once.
 
     Raises:
@@ -104,11 +108,14 @@ def _run(
     wandb = stages[0].settings.wandb
     first_does(lambda: check_installed(wandb))
     first_does(lambda: workdir.check(folder, name, config))
+    beside = [suites.open_all(stage.settings.eval.suites) for stage in stages]
     with jax.set_mesh(mesh), contextlib.ExitStack() as holding:
         done, damaged = newest_sound(folder, console.print, apart=apart)
         first = next(stage for stage in stages if done <= stage.stop)
         built = build(first, mesh)
         state, clock = built.init(), {"seconds": 0.0, "examples": 0}
+        for suite in beside[first.number]:
+            suites.of(suite, built.model(state))  # which refuses what it cannot take
         data: dict[str, Any] = {}
 
         first_does(lambda: holding.enter_context(workdir.alone(folder)))
@@ -155,7 +162,9 @@ def _run(
                 progress.begin(done, settings.batch_size)
                 if unjudged := data.pop("unjudged", None):  # for its evaluation was stopped
                     try:
-                        splits, figures = evaluation(built.model(state), rejected, done, halt)
+                        splits, figures = evaluation(
+                            built.model(state), rejected, done, halt, beside[stage.number]
+                        )
                     except Halted as error:
                         raise Interrupted(stops.by, done, total) from error
                     row = unjudged | numbers(figures) | hardware(mesh)
@@ -198,7 +207,9 @@ def _run(
                         try:
                             if evaluating:
                                 model = built.model(state)
-                                splits, figures = evaluation(model, rejected, done, halt)
+                                splits, figures = evaluation(
+                                    model, rejected, done, halt, beside[stage.number]
+                                )
                                 row |= numbers(figures) | hardware(mesh)
                             progress.record(done, row, final=last)
                         except Halted:
@@ -224,12 +235,13 @@ def _run(
             console.print(f"Left out: {by_kind(counts)} records; {rejected.path.name} lists them.")
         if figures and is_first():
             judged.write(folder, done, figures)
+        model = built.model(state)
         if not splits:  # there was nothing left to train
-            splits = [built.model(state).embed(split) for split in stages[-1].settings.eval.splits]
+            splits = [model.embed(split) for split in stages[-1].settings.eval.splits]
         checkpoints.close()
         if log is not None:
             log.close()
-        return splits
+        return Trained(model, splits)
 
 
 def pass_over(state: TrainState) -> TrainState:
@@ -243,9 +255,16 @@ def pass_over(state: TrainState) -> TrainState:
 
 
 def evaluation(
-    model: Model, rejected: RejectedLog, step: int, halt: Callable[[], bool] | None
+    model: Model,
+    rejected: RejectedLog,
+    step: int,
+    halt: Callable[[], bool] | None,
+    beside: Sequence[suites.Opened] = (),
 ) -> tuple[list[Embedded], Figures]:
-    """The splits that are evaluated, encoded, and what the evaluators say of them.
+    """The splits that are evaluated, encoded, and what the evaluators say of them and of suites.
+
+    Args:
+        beside: suites, of which no split is kept, for they may be large.
 
     Raises:
         Halted: `halt` said so before the end.
@@ -255,6 +274,12 @@ def evaluation(
     for embedded in splits:
         figures |= model.judge(embedded)
         rejected.add_evaluated(step, embedded.split, embedded.rejected)
+    for suite in beside:
+        of = suites.of(suite, model)
+        for split in suite.suite.splits:
+            embedded = of.embed(split, halt=halt)
+            figures |= of.judge(embedded)
+            rejected.add_evaluated(step, of.called(embedded), embedded.rejected)
     return splits, figures
 
 

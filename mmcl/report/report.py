@@ -3,7 +3,7 @@
 import itertools
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ def write_report(
     splits: Sequence[Embedded],
     next_steps: Sequence[tuple[str, str, str]],
     spread: logged.Spread | None = None,
+    saliency: Mapping[str, Markup] | None = None,
 ) -> Path:
     """Write `report.html` into `workdir`, whole or not at all, and return its path.
 
@@ -44,6 +45,7 @@ def write_report(
       splits: what the model makes of each evaluated split.
       next_steps: (title, command, why) each.
       spread: the 95 % interval of each figure that has one.
+      saliency: split -> maps of where the model looks.
     """
     spread = spread or {}
     splits = [embedded for embedded in splits if embedded.ids]
@@ -65,7 +67,11 @@ def write_report(
         other_evals=logged.other_evals(evals, spread),
         curves=logged.training_curves(rows),
         recall_curves=logged.recall_curves(rows),
-        splits=[show_split(embedded, pictures, len(splits)) for embedded in splits],
+        splits=[
+            show_split(embedded, pictures, len(splits))
+            | {"saliency": (saliency or {}).get(embedded.split)}
+            for embedded in splits
+        ],
         next_steps=next_steps,
         config=logged.flat(config),
         picture_css=Markup(pictures.css(PICTURE_BYTES)),

@@ -1,5 +1,7 @@
 """Where a model looks: pictures, and over each the maps of several methods."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
@@ -39,6 +41,17 @@ def saliency_maps(
         [str(said[i]) for i in range(len(record_N))],
         f"What of '{modality}' has to do with its '{to}'",
     )
+
+
+def asked_for(model: Model, splits: Sequence[Embedded]) -> dict[str, Markup]:
+    """split -> its maps, where the config lists the evaluator. Of several processes all ask."""
+    sections = [one for one in model.settings.eval.evaluators if one["name"] == "saliency"]
+    found: dict[str, Markup] = {}
+    for section in sections[:1]:
+        options = {key: section[key] for key in ("modality", "to", "layer") if key in section}
+        for embedded in splits:
+            found[embedded.split] = saliency_maps(embedded, model, **options)
+    return found
 
 
 def drawn(found: list[Explained], captions: list[str], label: str) -> Markup:

@@ -310,7 +310,7 @@ def test_own_classes_by_dotted_path(tiny_config: dict[str, Any], own: Path) -> N
         "@dataclasses.dataclass(frozen=True)\nclass Loss:\n    margin: float = 0.1\n"
         "def line(*, steps, peak):\n    return lambda step: peak * step / steps\n"
         "def plain(decayed, *, power: float = 1.0):\n    return decayed\n"
-        "def count(embedded, encode, *, of='x'):\n    return {'n': 1.0}\n"
+        "def count(embedded, model, *, of='x'):\n    return {'n': 1.0}\n"
     )
     tiny_config["towers"]["image"] = {"name": "own_parts.Small", "size": 5}
     tiny_config["objective"] = {"name": "own_parts.Loss", "margin": 1}

@@ -249,7 +249,7 @@ def test_modalities_without_a_tower_are_for_the_objective(
     config["objective"]["name"] = "own_tones.Taught"
     config["eval"] = {"splits": ["val"], "batch_size": 8, "every": 5}
     folder = tmp_path / "run"
-    splits = train("own.py", config, folder, QUIET, one_device)
+    splits = train("own.py", config, folder, QUIET, one_device).splits
     found = metrics_log.read(folder)
     assert all(0 < row["train/seen"] < 30 for row in found)
     assert found[-1]["train/epoch"] == 80 / 30

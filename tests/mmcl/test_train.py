@@ -411,7 +411,7 @@ def test_a_finished_run_is_not_trained_again(
     straight: Path, tiny_config: dict[str, Any], one_device: Mesh
 ) -> None:
     before = (straight / "metrics.jsonl").read_text()
-    splits = train("experiments/quickstart.py", tiny_config, straight, QUIET, one_device)
+    splits = train("experiments/quickstart.py", tiny_config, straight, QUIET, one_device).splits
     assert (straight / "metrics.jsonl").read_text() == before
     assert [split.split for split in splits] == ["unseen_artist"]
 
