@@ -15,13 +15,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from data_pipelines.errors import InputError
-from data_pipelines.names import nearest
 from mmcl.evals.embedded import Embedded
 from mmcl.evals.figure import Figures, PerItem
 from mmcl.evals.intra_modal import ranks_without
 from mmcl.evals.pairs import check_unit
 from mmcl.evals.retrieval import chance, items
-from mmcl.evals.zeroshot import class_embeddings
+from mmcl.evals.zeroshot import class_embeddings, class_names
 from mmcl.model import Model
 
 ROWS = 2**15  # queries that are in memory at once
@@ -57,9 +56,7 @@ def evaluate(
       difference; `chance@K`, that of a random order; the numbers of `queries` and of items in the
       `gallery`, of which each query sees all but its own.
     """
-    if attribute not in embedded.label_names:
-        near = nearest(attribute, embedded.label_names)
-        raise InputError(f"the values of label '{attribute}' have no names.{near}")
+    all_names = class_names(embedded, attribute)
     record = items(embedded, modality, label)
     z_GxD = check_unit(embedded.z[modality][record], modality)
     value_A, attribute_G = np.unique(embedded.labels[attribute][record], return_inverse=True)
@@ -71,9 +68,7 @@ def evaluate(
             f"no '{label}' of '{embedded.split}' occurs with two values of '{attribute}', so that "
             "none can be changed: give another 'attribute', 'label' or split"
         )
-    names = [
-        " ".join(embedded.label_names[attribute][v].replace("_", " ").split()) for v in value_A
-    ]
+    names = [all_names[v] for v in value_A]
     z_AxD = class_embeddings(names, templates, lambda prompts: model.encode(text, prompts))
     key_Q = thing_G[item_Q] * len(value_A) + wanted_Q
     parts = []

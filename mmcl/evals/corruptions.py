@@ -36,7 +36,7 @@ from mmcl.evals.embedded import Embedded
 from mmcl.evals.figure import Figures, PerItem
 from mmcl.evals.pairs import check_unit, ranks
 from mmcl.evals.retrieval import chance, items
-from mmcl.evals.zeroshot import class_embeddings
+from mmcl.evals.zeroshot import class_embeddings, class_names
 from mmcl.model import Model
 
 SEVERITIES = 5
@@ -125,10 +125,7 @@ def classes(
     embedded: Embedded, model: Model, text: str, label: str, templates: Sequence[str]
 ) -> Search:
     """The classes of a label, as in `zeroshot`."""
-    if label not in embedded.label_names:
-        named = list(embedded.label_names)
-        raise InputError(f"the values of label '{label}' have no names: only those of {named} have")
-    names = [" ".join(name.replace("_", " ").split()) for name in embedded.label_names[label]]
+    names = class_names(embedded, label)
     z_CxD = class_embeddings(names, templates, lambda prompts: model.encode(text, prompts))
     return Search(z_CxD, np.arange(len(names)), embedded.labels[label])
 

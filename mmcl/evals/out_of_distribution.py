@@ -19,13 +19,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from data_pipelines.errors import InputError
-from data_pipelines.names import nearest
 from mmcl.evals.embedded import Embedded
 from mmcl.evals.figure import Figures, PerItem
-from mmcl.evals.pairs import TIE, check_unit
-from mmcl.evals.pairs import nearest as nearest_rows
+from mmcl.evals.pairs import TIE, check_unit, nearest
 from mmcl.evals.retrieval import items
-from mmcl.evals.zeroshot import class_embeddings, confidence
+from mmcl.evals.zeroshot import class_embeddings, class_names, confidence
 from mmcl.model import Model
 
 TPR = 0.95
@@ -63,9 +61,7 @@ def evaluate(
         raise InputError(f"temperature={temperature} should be above 0")
     if out == embedded.split:
         raise InputError(f"'{out}' is the judged split itself: name another as 'out'")
-    if label not in embedded.label_names:
-        near = nearest(label, embedded.label_names)
-        raise InputError(f"the values of label '{label}' have no names.{near}")
+    all_names = class_names(embedded, label)
     record = items(embedded, modality, label)
     other = model.embed(out, [modality])
     record_out = items(other, modality, "concept")
@@ -74,7 +70,7 @@ def evaluate(
         raise InputError(
             f"all items of '{embedded.split}' have one '{label}': softmax needs two or more"
         )
-    names = [" ".join(embedded.label_names[label][c].replace("_", " ").split()) for c in known]
+    names = [all_names[c] for c in known]
     z_CxD = class_embeddings(names, templates, lambda prompts: model.encode(text, prompts))
     z_NxD = check_unit(embedded.z[modality][record], modality)
     z_out_MxD = check_unit(other.z[modality][record_out], modality)
@@ -94,7 +90,7 @@ def evaluate(
 
 def largest_cosine(z_NxD: np.ndarray, z_CxD: np.ndarray) -> np.ndarray:
     """max_c z_x·z_c, in steps of `TIE`, within which rounding decides: (N,) float64."""
-    _, cosine_Nx1 = nearest_rows(z_NxD, z_CxD, 1)
+    _, cosine_Nx1 = nearest(z_NxD, z_CxD, 1)
     return np.round(cosine_Nx1[:, 0].astype(np.float64) / TIE) * TIE
 
 

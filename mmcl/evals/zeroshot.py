@@ -59,10 +59,7 @@ def evaluate(
       where the model has a logit scale; `chance`, 1 / classes, the top-1 (and mean per class) of a
       uniform guess; `count` of items.
     """
-    if label not in embedded.label_names:
-        named = list(embedded.label_names)
-        raise InputError(f"the values of label '{label}' have no names: only those of {named} have")
-    names = [" ".join(name.replace("_", " ").split()) for name in embedded.label_names[label]]
+    names = class_names(embedded, label)
     record = items(embedded, modality, label)
     label_N = embedded.labels[label][record]
     z_NxD = check_unit(embedded.z[modality][record], modality)
@@ -85,6 +82,18 @@ def evaluate(
     figures["chance"] = 1 / len(names)
     figures["count"] = float(len(record))
     return {f"zeroshot_{label}/{name}": figure for name, figure in figures.items()}
+
+
+def class_names(embedded: Embedded, label: str) -> list[str]:
+    """The names of a label's values, as words.
+
+    Raises:
+        InputError: they have none.
+    """
+    if label not in embedded.label_names:
+        named = list(embedded.label_names)
+        raise InputError(f"the values of label '{label}' have no names: only those of {named} have")
+    return [" ".join(name.replace("_", " ").split()) for name in embedded.label_names[label]]
 
 
 def class_embeddings(

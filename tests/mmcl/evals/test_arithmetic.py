@@ -169,7 +169,7 @@ def test_a_real_model(tiny_config: dict[str, Any], one_device: Mesh) -> None:
 @pytest.mark.parametrize(
     "options, message",
     [
-        (dict(attribute="color"), "label 'color' have no names. Did you mean 'colour'?"),
+        (dict(attribute="color"), "label 'color' have no names: only those of"),
         (dict(label="thing"), "no label 'thing' in 'val'"),
         (dict(modality="sound"), "no modality 'sound' in 'val'"),
         (dict(label="colour"), "no 'colour' of 'val' occurs with two values of 'colour'"),

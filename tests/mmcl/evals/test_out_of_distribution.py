@@ -166,7 +166,7 @@ def test_a_real_model(tiny_config: dict[str, Any], one_device: Mesh) -> None:
     [
         (dict(temperature=0.0), "temperature=0.0 should be above 0"),
         (dict(out="near"), "'near' is the judged split itself"),
-        (dict(label="groups"), "label 'groups' have no names. Did you mean 'group'?"),
+        (dict(label="groups"), "label 'groups' have no names: only those of"),
         (dict(modality="sound"), "no modality 'sound'"),
         (dict(templates=["a picture"]), "must each hold '{}'"),
     ],
