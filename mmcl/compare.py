@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import stdtrit
 
+from mmcl.metrics_log import is_number
+
 LEVEL = 0.95
 
 
@@ -38,7 +40,7 @@ def compare(a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]]) -> l
     return [
         paired(name, [row[name] for row in a], [row[name] for row in b])
         for name in a[0]
-        if name not in ("step", "time") and all(_is_number(row.get(name)) for row in rows)
+        if name not in ("step", "time") and all(is_number(row.get(name)) for row in rows)
     ]
 
 
@@ -55,7 +57,3 @@ def paired(metric: str, a_N: Sequence[float], b_N: Sequence[float]) -> Compared:
 def varies(one: Compared) -> bool:
     """Whether any two runs differ in it: not so what chance reaches, or how many were asked."""
     return len({*one.a_N, *one.b_N}) > 1
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

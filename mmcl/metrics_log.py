@@ -67,3 +67,8 @@ def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
         name: json.dumps(x) if isinstance(x, float) and not math.isfinite(x) else x
         for name, x in row.items()
     }
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value of a row can be drawn, and calculated with."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

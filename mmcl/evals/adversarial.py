@@ -31,7 +31,7 @@ from mmcl.evals.embedded import Embedded
 from mmcl.evals.figure import Figures, PerItem
 from mmcl.evals.input_scores import cosine, encoder, floats, is_pixels, slopes
 from mmcl.evals.pairs import check_unit, ranks
-from mmcl.evals.retrieval import chance, items
+from mmcl.evals.retrieval import chance, items, right_answers
 from mmcl.mesh import split_whole_batch, whole
 from mmcl.model import Model
 
@@ -108,8 +108,7 @@ def answered(
 ) -> Figures:
     """What queries of one way come to, by the ranks of their answers under each attack and none."""
     figures: Figures = {}
-    value, of_value = np.unique(label_G, return_counts=True)
-    right_Q = of_value[np.searchsorted(value, label_Q)]
+    right_Q = right_answers(label_Q, label_G)
     for k in at:
         for name, rank_Q in rank.items():
             figures[f"{way}/{name}/recall@{k}"] = PerItem(rank_Q <= k, label_Q)

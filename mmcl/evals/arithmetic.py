@@ -17,9 +17,8 @@ import numpy as np
 from data_pipelines.errors import InputError
 from mmcl.evals.embedded import Embedded
 from mmcl.evals.figure import Figures, PerItem
-from mmcl.evals.intra_modal import ranks_without
-from mmcl.evals.pairs import check_unit
-from mmcl.evals.retrieval import chance, items
+from mmcl.evals.pairs import check_unit, ranks, unit_or_zero
+from mmcl.evals.retrieval import chance, items, right_answers
 from mmcl.evals.zeroshot import class_embeddings, class_names
 from mmcl.model import Model
 
@@ -76,11 +75,10 @@ def evaluate(
         item_R, wanted_R, key_R = (of[start : start + ROWS] for of in (item_Q, wanted_Q, key_Q))
         z_RxD = moved(z_GxD[item_R], z_AxD[wanted_R] - z_AxD[attribute_G[item_R]], scale)
         by = (z_RxD, z_GxD[item_R])
-        parts.append([ranks_without(z, z_GxD, key_R, key_G, item_R) for z in by])
+        parts.append([ranks(z, z_GxD, key_R, key_G, item_R) for z in by])
     rank_Q, unmoved_Q = np.concatenate(parts, axis=1)
     cluster_Q = embedded.labels["concept"][record[item_Q]]
-    value, of_value = np.unique(key_G, return_counts=True)
-    right_Q = of_value[np.searchsorted(value, key_Q)]
+    right_Q = right_answers(key_Q, key_G)
     figures: Figures = {}
     for k in at:
         hit_Q, without_Q = rank_Q <= k, unmoved_Q <= k
@@ -110,5 +108,4 @@ def asked(
 def moved(z_QxD: np.ndarray, step_QxD: np.ndarray, scale: float) -> np.ndarray:
     """unit(z + scale · step): float32; zero, which is never right, where nothing is left."""
     z_QxD = z_QxD + scale * step_QxD
-    length_Q = np.linalg.norm(z_QxD, axis=1, keepdims=True)
-    return (z_QxD / np.where(length_Q > 1e-6, length_Q, np.inf)).astype(np.float32)
+    return unit_or_zero(z_QxD).astype(np.float32)

@@ -37,10 +37,8 @@ def batches(
         InputError: the data are others than those that were embedded.
     """
     source = experiment.open_source(model.settings, embedded.split)
-    used = np.delete(np.arange(len(source)), [one.index for one in embedded.rejected])
+    used = used_records(embedded, source)
     records = np.asarray(np.arange(len(used)) if records is None else records, np.int64)
-    if len(used) != len(embedded.ids):
-        raise InputError(_changed(embedded, f"{len(used)} records, no more {len(embedded.ids)}"))
     devices = batch_devices(model.mesh)
     size = min(model.batch_size, -(-len(records) // devices) * devices)
     those = _Those(source, used[records])
@@ -54,6 +52,18 @@ def batches(
         if list(batch["id"]) != [embedded.ids[record] for record in record_B]:
             raise InputError(_changed(embedded, "its records are others"))
         yield Batch({**numeric(batch), "index": used[record_B].astype(np.int32)}, record_B, real)
+
+
+def used_records(embedded: Embedded, source: Source) -> np.ndarray:
+    """The numbers in the source of the records that were embedded.
+
+    Raises:
+        InputError: there are not as many any more.
+    """
+    used = np.delete(np.arange(len(source)), [one.index for one in embedded.rejected])
+    if len(used) != len(embedded.ids):
+        raise InputError(_changed(embedded, f"{len(used)} records, no more {len(embedded.ids)}"))
+    return used
 
 
 class _Those:

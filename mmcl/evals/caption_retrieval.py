@@ -26,10 +26,11 @@ from data_pipelines.names import nearest
 from data_pipelines.pipeline import read
 from data_pipelines.scan import only
 from mmcl import experiment
+from mmcl.evals.batches import used_records
 from mmcl.evals.embedded import Embedded
-from mmcl.evals.figure import Figures, PerItem
+from mmcl.evals.figure import Figures
 from mmcl.evals.pairs import check_unit, ranks
-from mmcl.evals.retrieval import chance
+from mmcl.evals.retrieval import answered
 from mmcl.model import Model
 
 
@@ -71,9 +72,12 @@ def evaluate(
     z_NxD = check_unit(embedded.z[modality], modality)
     z_CxD = check_unit(model.encode(text, words), text)
     there, back = f"{modality}_to_captions", f"captions_to_{modality}"
-    figures = _figures(there, ranks(z_NxD, z_CxD, record_N, record_C), record_N, record_C, at)
-    figures[f"{there}/shared"] = float(shared(of_records))
-    return figures | _figures(back, ranks(z_CxD, z_NxD, record_C, record_N), record_C, record_N, at)
+    rank_N = ranks(z_NxD, z_CxD, record_N, record_C)
+    rank_C = ranks(z_CxD, z_NxD, record_C, record_N)
+    found = {there: answered(rank_N, record_N, record_C, at)}
+    found[there]["shared"] = float(shared(of_records))
+    found[back] = answered(rank_C, record_C, record_N, at)
+    return {f"{way}/{name}": it for way, figures in found.items() for name, it in figures.items()}
 
 
 def own_captions(
@@ -85,12 +89,8 @@ def own_captions(
       InputError: a record has no captions, or has changed since it was embedded.
     """
     source = only(experiment.open_source(model.settings, embedded.split), text)
-    unused = {one.index for one in embedded.rejected}
-    used = [index for index in range(len(source)) if index not in unused]
-    if len(used) != len(embedded.ids):
-        raise InputError(f"'{embedded.split}' has changed since it was embedded: evaluate it again")
     found = []
-    for index, id in zip(used, embedded.ids):
+    for index, id in zip(used_records(embedded, source).tolist(), embedded.ids):
         try:
             record = read(source, index)
         except Fault as fault:
@@ -119,17 +119,3 @@ def _strings(value: Any, text: str, id: str) -> list[str]:
     if not those:
         raise InputError(f"'{id}' has no captions as its '{text}'")
     return list(those)
-
-
-def _figures(
-    name: str, rank_Q: np.ndarray, record_Q: np.ndarray, record_G: np.ndarray, at: Sequence[int]
-) -> Figures:
-    right_Q = np.bincount(record_G)[record_Q]
-    figures: Figures = {}
-    for k in at:
-        figures[f"{name}/recall@{k}"] = PerItem(rank_Q <= k, cluster_N=record_Q)
-        figures[f"{name}/chance@{k}"] = chance(right_Q, len(record_G), k)
-    figures[f"{name}/median_rank"] = PerItem(rank_Q, cluster_N=record_Q, median=True)
-    figures[f"{name}/queries"] = float(len(record_Q))
-    figures[f"{name}/gallery"] = float(len(record_G))
-    return figures

@@ -18,8 +18,7 @@ from data_pipelines import files
 from data_pipelines.errors import InputError
 from mmcl.evals.embedded import Embedded
 from mmcl.evals.figure import Figures, PerItem
-from mmcl.evals.intra_modal import ranks_without
-from mmcl.evals.pairs import check_unit
+from mmcl.evals.pairs import check_unit, ranks, unit_or_zero
 from mmcl.evals.retrieval import chance, items
 from mmcl.model import Model
 
@@ -65,7 +64,7 @@ def evaluate(
     z_words_QxD = check_unit(model.encode(text, asked.modifier), "modifier")
     reference_Q, target_Q = item_N[asked.reference], item_N[asked.target]
     z_QxD = mixed(z_GxD[reference_Q], z_words_QxD, weight)
-    rank_Q = ranks_without(z_QxD, z_GxD, target_Q, np.arange(len(gallery)), reference_Q)
+    rank_Q = ranks(z_QxD, z_GxD, target_Q, np.arange(len(gallery)), reference_Q)
     cluster_Q = embedded.labels["concept"][asked.reference]
     figures: Figures = {}
     for k in at:
@@ -80,8 +79,7 @@ def evaluate(
 def mixed(z_reference_QxD: np.ndarray, z_modifier_QxD: np.ndarray, weight: float) -> np.ndarray:
     """unit(w · reference + (1 - w) · modifier): z_QxD, float32."""
     z_QxD = weight * z_reference_QxD.astype(np.float64) + (1 - weight) * z_modifier_QxD
-    length_Q = np.linalg.norm(z_QxD, axis=1, keepdims=True)
-    return (z_QxD / np.where(length_Q > 1e-6, length_Q, np.inf)).astype(np.float32)
+    return unit_or_zero(z_QxD).astype(np.float32)
 
 
 def read(path: str, embedded: Embedded, item_N: np.ndarray) -> Triplets:

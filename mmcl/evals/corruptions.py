@@ -35,7 +35,7 @@ from mmcl.evals.batches import Batch, batches
 from mmcl.evals.embedded import Embedded
 from mmcl.evals.figure import Figures, PerItem
 from mmcl.evals.pairs import check_unit, ranks
-from mmcl.evals.retrieval import chance, items
+from mmcl.evals.retrieval import chance, items, right_answers
 from mmcl.evals.zeroshot import class_embeddings, class_names
 from mmcl.model import Model
 
@@ -89,8 +89,7 @@ def evaluate(
     if label is not None:
         searches.append(classes(embedded, model, to, label, templates))
     rank, *of_class = searched(embedded, model, record, modality, searches, chosen, seed)
-    value, of_value = np.unique(concept_N[gallery], return_counts=True)
-    right_N = of_value[np.searchsorted(value, concept_N[record])]
+    right_N = right_answers(concept_N[record], concept_N[gallery])
     figures: Figures = {}
     for k in at:
         figures |= summed_up(f"recall@{k}", chosen, rank.clean <= k, rank.corrupted <= k,

@@ -108,10 +108,18 @@ def read(
 
 def encoded(model: Model, split: str, modality: str, before_projection: bool) -> Embedded:
     """One modality of a split; kept with the model, because every probe of it asks for the same."""
-    key = split, modality, before_projection
-    if key not in model.kept:
+
+    def encode() -> Embedded:
         encoder = read_before_projection(model) if before_projection else model
-        model.kept[key] = encoder.embed(split, [modality])
+        return encoder.embed(split, [modality])
+
+    return once(model, (split, modality, before_projection), encode)
+
+
+def once(model: Model, key: Any, encode: Callable[[], Embedded]) -> Embedded:
+    """What `encode` gives, which is kept with the model for all that ask by the same key."""
+    if key not in model.kept:
+        model.kept[key] = encode()
     return model.kept[key]
 
 

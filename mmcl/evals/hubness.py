@@ -28,7 +28,7 @@ from data_pipelines.names import nearest
 from mmcl.evals import pairs as all_pairs
 from mmcl.evals.embedded import Embedded
 from mmcl.evals.figure import Figures, PerItem
-from mmcl.evals.retrieval import chance, items
+from mmcl.evals.retrieval import chance, items, right_answers
 from mmcl.model import Model
 
 ROWS = 1024  # whose neighbours are in memory at once
@@ -95,8 +95,7 @@ def evaluate(
             for metric, figure in (hubs(query, moved, k) | recall(query, moved, at)).items():
                 figures[f"{task}/{from_}_to_{to}/{metric}"] = figure
         n = len(gallery.z)
-        value, of_value = np.unique(gallery.label, return_counts=True)
-        answers_Q = of_value[np.searchsorted(value, query.label[right_Q])]
+        answers_Q = right_answers(query.label[right_Q], gallery.label)
         name = f"hubness/{from_}_to_{to}"
         figures |= {f"{name}/chance@{K}": chance(answers_Q, n, K) for K in at}
         figures[f"{name}/random_antihubs"] = max(1 - k / n, 0.0) ** len(query.z)

@@ -11,10 +11,8 @@ that p_i = i + the wrong items that score more than s_i - TIE.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from data_pipelines.errors import InputError
@@ -80,7 +78,7 @@ def within(embedded: Embedded, modality: str, label: str, at: Sequence[int]) -> 
         return {}
     n, right_Q = len(record) - 1, others_G[query]
     cluster_Q = embedded.labels["concept"][record[query]]
-    rank_Q = ranks_without(z_GxD[query], z_GxD, label_G[query], label_G, query)
+    rank_Q = pairs.ranks(z_GxD[query], z_GxD, label_G[query], label_G, query)
     figures: Figures = {}
     for k in at:
         figures[f"recall@{k}"] = PerItem(rank_Q <= k, cluster_Q)
@@ -89,21 +87,6 @@ def within(embedded: Embedded, modality: str, label: str, at: Sequence[int]) -> 
     figures["map@R"] = PerItem(precision_Q, cluster_Q)
     figures["map@R_chance"] = map_chance(right_Q, n)
     return figures | {"queries": float(len(query)), "gallery": float(len(record))}
-
-
-def ranks_without(
-    z_QxD: np.ndarray,
-    z_GxD: np.ndarray,
-    label_Q: np.ndarray,
-    label_G: np.ndarray,
-    out_Q: np.ndarray,
-) -> np.ndarray:
-    """As `pairs.ranks`, with gallery row `out_Q` left out of each query's gallery, where a right
-    answer is left.
-    """
-    rows = _rows(z_QxD, label_Q, out_Q)
-    ahead_Q = jax.device_get(_ahead(rows, pairs.side(z_GxD, label_G)))
-    return 1 + ahead_Q[: len(z_QxD)].astype(np.int64)
 
 
 def average_precision(z_GxD: np.ndarray, label_G: np.ndarray, query: np.ndarray) -> np.ndarray:
@@ -151,30 +134,6 @@ def map_chance(right_Q: np.ndarray, n: int) -> float:
         p_R = np.arange(1, r + 1)
         found.append(np.sum((1 + (p_R - 1) * (r - 1) / max(n - 1, 1)) / p_R) / n)
     return float(np.average(found, weights=queries))
-
-
-def _rows(z_QxD: np.ndarray, label_Q: np.ndarray, out_Q: np.ndarray) -> pairs.Side:
-    out = pairs.side(z_QxD[:, :1], out_Q)["label"]
-    return {**pairs.side(z_QxD, label_Q), "out": out}
-
-
-def _cosine(row: pairs.Side, col: pairs.Side, at: Any) -> jax.Array:
-    return jnp.where(row["out"][:, None] == at.col, -jnp.inf, pairs.cosine(row, col))
-
-
-@jax.jit
-def _ahead(rows: pairs.Side, cols: pairs.Side) -> jax.Array:
-    """How many wrong columns lie before each row's best right one."""
-
-    def right(row: pairs.Side, col: pairs.Side, params: Any, at: Any) -> Any:
-        return {"it": jnp.where(pairs.is_right(row, col), _cosine(row, col, at), -jnp.inf)}
-
-    def ahead(row: pairs.Side, col: pairs.Side, params: Any, at: Any) -> Any:
-        before = _cosine(row, col, at) > row["best"][:, None] - pairs.TIE
-        return {"it": (before & ~pairs.is_right(row, col)).astype(jnp.float32)}
-
-    best_R = pairs.reduced(right, rows, cols, "max", "row")
-    return pairs.reduced(ahead, {**rows, "best": best_R}, cols, "sum", "row")
 
 
 @jax.jit

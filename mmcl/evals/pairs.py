@@ -38,15 +38,25 @@ def check_unit(z_NxD: np.ndarray, what: str) -> np.ndarray:
 
 
 def ranks(
-    z_QxD: np.ndarray, z_GxD: np.ndarray, label_Q: np.ndarray, label_G: np.ndarray
+    z_QxD: np.ndarray,
+    z_GxD: np.ndarray,
+    label_Q: np.ndarray,
+    label_G: np.ndarray,
+    out_Q: np.ndarray | None = None,
 ) -> np.ndarray:
     """Rank (1 = nearest) of each query's best right answer, the gallery item of its label.
 
     A wrong item with the same score is ranked before a right one.
+
+    Args:
+        out_Q: the gallery row that each query does not see, which leaves it a right answer.
     """
     if not np.isin(label_Q, label_G).all():
         raise ValueError("some queries have no right answer in the gallery: leave them out")
-    ahead_Q = jax.device_get(_ahead(side(z_QxD, label_Q), side(z_GxD, label_G)))
+    rows = side(z_QxD, label_Q)
+    if out_Q is not None:
+        rows["out"] = side(z_QxD[:, :1], out_Q)["label"]
+    ahead_Q = jax.device_get(_ahead(rows, side(z_GxD, label_G)))
     return 1 + ahead_Q[: len(z_QxD)].astype(np.int64)
 
 
@@ -59,6 +69,12 @@ def nearest(z_QxD: np.ndarray, z_GxD: np.ndarray, k: int) -> tuple[np.ndarray, n
     k = min(k, len(z_GxD))
     score_Qxk, index_Qxk = jax.device_get(_top(side(z_QxD), side(z_GxD), k))
     return index_Qxk[: len(z_QxD)].astype(np.int64), score_Qxk[: len(z_QxD)]
+
+
+def unit_or_zero(z_NxD: np.ndarray) -> np.ndarray:
+    """Rows of length one; zero, which ties with everything, where nothing but rounding is left."""
+    norm_N = np.linalg.norm(z_NxD, axis=1, keepdims=True)
+    return z_NxD / np.where(norm_N > 1e-6, norm_N, np.inf)
 
 
 def log_mean_exp(z_NxD: np.ndarray, scale: float) -> float:
@@ -98,11 +114,15 @@ def is_right(row: Side, col: Side) -> jax.Array:
 def _ahead(rows: Side, cols: Side) -> jax.Array:
     """How many wrong columns lie before each row's best right one; exact up to 2^24 of them."""
 
+    def seen(row: Side, col: Side, at: Any) -> jax.Array:
+        score = cosine(row, col)
+        return jnp.where(row["out"][:, None] == at.col, -jnp.inf, score) if "out" in row else score
+
     def right(row: Side, col: Side, params: Any, at: Any) -> dict[str, jax.Array]:
-        return {"it": jnp.where(is_right(row, col), cosine(row, col), -jnp.inf)}
+        return {"it": jnp.where(is_right(row, col), seen(row, col, at), -jnp.inf)}
 
     def ahead(row: Side, col: Side, params: Any, at: Any) -> dict[str, jax.Array]:
-        before = cosine(row, col) > row["best"][:, None] - TIE
+        before = seen(row, col, at) > row["best"][:, None] - TIE
         return {"it": (before & ~is_right(row, col)).astype(jnp.float32)}
 
     best_R = reduced(right, rows, cols, "max", "row")

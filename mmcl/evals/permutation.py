@@ -24,7 +24,7 @@ from mmcl.evals.embedded import Embedded
 from mmcl.evals.figure import Figures, PerItem
 from mmcl.evals.pairs import check_unit, ranks
 from mmcl.evals.removal import class_means, distinct, fitting_split, fuse, named, several
-from mmcl.evals.retrieval import chance, items
+from mmcl.evals.retrieval import chance, items, right_answers
 from mmcl.model import Model
 
 Judge = Callable[[np.ndarray], np.ndarray]  # z_NxD of the judged records -> which are right
@@ -112,6 +112,5 @@ def _finding(
     record, gallery = distinct(embedded, those, "concept"), items(embedded, target, "concept")
     label_N, label_G = (embedded.labels["concept"][of] for of in (record, gallery))
     z_GxD = check_unit(embedded.z[target][gallery], target)
-    value, of_value = np.unique(label_G, return_counts=True)
-    guess = chance(of_value[np.searchsorted(value, label_N)], len(gallery), 1)
+    guess = chance(right_answers(label_N, label_G), len(gallery), 1)
     return record, lambda z_NxD: ranks(z_NxD, z_GxD, label_N, label_G) == 1, guess

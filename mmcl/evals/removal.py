@@ -24,9 +24,10 @@ import numpy as np
 from data_pipelines.errors import InputError
 from data_pipelines.names import nearest
 from mmcl.evals.embedded import Embedded
+from mmcl.evals.features import once
 from mmcl.evals.figure import Figures, PerItem
-from mmcl.evals.pairs import check_unit, ranks
-from mmcl.evals.retrieval import chance, items
+from mmcl.evals.pairs import check_unit, ranks, unit_or_zero
+from mmcl.evals.retrieval import chance, items, right_answers
 from mmcl.model import Model
 
 
@@ -105,8 +106,7 @@ def searched(embedded: Embedded, those: Sequence[str], target: str, at: Sequence
     label_Q, label_G = (embedded.labels["concept"][record] for record in (query, gallery))
     z_GxD = check_unit(embedded.z[target][gallery], target)
     rank_Q = ranks(fused(embedded, those)[query], z_GxD, label_Q, label_G)
-    value, of_value = np.unique(label_G, return_counts=True)
-    right_Q = of_value[np.searchsorted(value, label_Q)]
+    right_Q = right_answers(label_Q, label_G)
     figures: Figures = {}
     for k in at:
         figures[f"recall@{k}"] = PerItem(rank_Q <= k, label_Q)
@@ -121,7 +121,9 @@ def fused(embedded: Embedded, those: Sequence[str]) -> np.ndarray:
 
 def fuse(z: Iterable[np.ndarray]) -> np.ndarray:
     """unit(sum of unit rows): z_NxD, float32."""
-    return _unit(np.sum([z_NxD.astype(np.float64) for z_NxD in z], axis=0)).astype(np.float32)
+    return unit_or_zero(np.sum([z_NxD.astype(np.float64) for z_NxD in z], axis=0)).astype(
+        np.float32
+    )
 
 
 def distinct(embedded: Embedded, those: Sequence[str], label: str) -> np.ndarray:
@@ -161,7 +163,8 @@ def fitting_split(embedded: Embedded, model: Model, label: str, fit: str | None)
     if label not in embedded.label_names:  # a made-up concept says nothing across splits
         near = nearest(label, embedded.label_names)
         raise InputError(f"the records of '{embedded.split}' have no label '{label}'.{near}")
-    fitting = model.embed(fit, list(embedded.z))
+    modalities = list(embedded.z)
+    fitting = once(model, (fit, *modalities), lambda: model.embed(fit, modalities))
     if not np.isin(embedded.labels[label], fitting.labels[label]).any():
         raise InputError(
             f"'{embedded.split}' and '{fit}' have no '{label}' in common, so that class means of "
@@ -179,7 +182,7 @@ def class_means(fitting: Embedded, those: Sequence[str], label: str) -> ClassMea
     z_NxD = fused(fitting, those)[record]
     sum_CxD = np.zeros((len(value_C), z_NxD.shape[1]))
     np.add.at(sum_CxD, class_N, z_NxD)
-    return ClassMeans(value_C, _unit(sum_CxD), int(value_C[of_C.argmax()]))
+    return ClassMeans(value_C, unit_or_zero(sum_CxD), int(value_C[of_C.argmax()]))
 
 
 def named(z_NxD: np.ndarray, label_N: np.ndarray, means: ClassMeans) -> np.ndarray:
@@ -188,9 +191,3 @@ def named(z_NxD: np.ndarray, label_N: np.ndarray, means: ClassMeans) -> np.ndarr
     right_N = np.zeros(len(label_N), bool)
     right_N[known_N] = ranks(z_NxD[known_N], means.z_CxD, label_N[known_N], means.value_C) == 1
     return right_N
-
-
-def _unit(z_NxD: np.ndarray) -> np.ndarray:
-    """Rows of length one; zero where nothing but rounding is left."""
-    norm_N = np.linalg.norm(z_NxD, axis=1, keepdims=True)
-    return z_NxD / np.where(norm_N > 1e-6, norm_N, np.inf)

@@ -51,15 +51,22 @@ def evaluate(
         z_QxD = all_pairs.check_unit(embedded.z[from_][query], from_)
         z_GxD = all_pairs.check_unit(embedded.z[to][gallery], to)
         rank_Q = all_pairs.ranks(z_QxD, z_GxD, label_Q, label_G)
-        right_Q = _count(label_Q, label_G)
-        name = f"{from_}_to_{to}"
-        for k in at:
-            figures[f"{name}/recall@{k}"] = PerItem(rank_Q <= k, cluster_N=label_Q)
-            figures[f"{name}/chance@{k}"] = chance(right_Q, len(gallery), k)
-        figures[f"{name}/median_rank"] = PerItem(rank_Q, cluster_N=label_Q, median=True)
-        figures[f"{name}/queries"] = float(len(query))
-        figures[f"{name}/gallery"] = float(len(gallery))
+        for metric, figure in answered(rank_Q, label_Q, label_G, at).items():
+            figures[f"{from_}_to_{to}/{metric}"] = figure
     return figures
+
+
+def answered(
+    rank_Q: np.ndarray, label_Q: np.ndarray, label_G: np.ndarray, at: Sequence[int]
+) -> Figures:
+    """What `evaluate` says of a pair, by the ranks of its queries; a label's are drawn together."""
+    right_Q = right_answers(label_Q, label_G)
+    figures: Figures = {}
+    for k in at:
+        figures[f"recall@{k}"] = PerItem(rank_Q <= k, cluster_N=label_Q)
+        figures[f"chance@{k}"] = chance(right_Q, len(label_G), k)
+    figures["median_rank"] = PerItem(rank_Q, cluster_N=label_Q, median=True)
+    return figures | {"queries": float(len(label_Q)), "gallery": float(len(label_G))}
 
 
 def items(embedded: Embedded, modality: str, label: str) -> np.ndarray:
@@ -96,7 +103,7 @@ def chance(right_Q: np.ndarray, gallery: int, k: int) -> float:
     return float(np.average(1 - wrong_RxK.prod(axis=1), weights=queries))
 
 
-def _count(label_Q: np.ndarray, label_G: np.ndarray) -> np.ndarray:
+def right_answers(label_Q: np.ndarray, label_G: np.ndarray) -> np.ndarray:
     """How many gallery items carry each query's label."""
     value, count = np.unique(label_G, return_counts=True)
     return count[np.searchsorted(value, label_Q)]

@@ -1,12 +1,12 @@
 """What the lines of metrics.jsonl and the config say about a run, made ready to be read."""
 
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from mmcl.metrics_log import is_number
 from mmcl.report import plots
 
 Row = Mapping[str, Any]
@@ -98,10 +98,6 @@ def series(rows: Sequence[Row], key: str) -> plots.Line:
     """The steps at which a finite number was logged under `key`, and the numbers."""
     points = {row["step"]: row[key] for row in rows if is_number(row.get(key)) and "step" in row}
     return np.array(list(points), float), np.array(list(points.values()), float)
-
-
-def is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def recall_tables(evals: Row, spread: Spread) -> dict[str, list[dict[str, Any]]]:

@@ -46,7 +46,7 @@ def split(
 def fake_model(fitting: Embedded) -> Any:
     """One that was trained on a split, which it can embed."""
     settings = SimpleNamespace(source={"split": fitting.split})
-    return SimpleNamespace(settings=settings, embed=lambda name, modalities: fitting)
+    return SimpleNamespace(settings=settings, embed=lambda name, modalities: fitting, kept={})
 
 
 def random_split(

@@ -59,7 +59,7 @@ def fake_model(fitting: Embedded) -> Any:
         return fitting
 
     settings = SimpleNamespace(source={"split": fitting.split})
-    return SimpleNamespace(settings=settings, embed=embed)
+    return SimpleNamespace(settings=settings, embed=embed, kept={})
 
 
 def random_split(
