@@ -26,7 +26,9 @@ Metric:    unseen_artist (1,059 captions and pictures) text_to_image recall@1 .6
 
 from ml_collections import ConfigDict
 
-ARGS = ("runlocal",)
+ARGS = ("languages", "runlocal")
+
+LANGUAGES = ["en", "de", "fr", "es", "ru", "el", "ar", "sw"]
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -75,7 +77,14 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
     config.eval = dict(
         splits=["unseen_artist", "unseen_concept"],
-        evaluators=[dict(name="retrieval"), dict(name="geometry")],
+        evaluators=[
+            dict(name="retrieval", by="artist"),
+            dict(name="zeroshot", label="group"),
+            dict(name="knn", label="group"),
+            dict(name="intra_modal", label="family"),
+            dict(name="geometry"),
+            dict(name="hubness"),
+        ],
         every=400,
     )
     config.checkpoint = dict(every=400, keep=2)
@@ -99,7 +108,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
         ],
     ]
 
-    if arg == "runlocal":
+    if arg == "languages":
+        config.transforms.text[0] = dict(
+            name="captions.gloss", keep=0.2, nameless=0.9, languages=LANGUAGES, share=0.125
+        )
+        config.towers.text.buckets = 32768
+        config.eval.evaluators.append(dict(name="mean_rank_variance", languages=LANGUAGES))
+    elif arg == "runlocal":
         config.steps = 4
         config.batch_size = 16
         config.source = dict(name="emoji", split="train", limit=32)

@@ -38,7 +38,12 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
     config.eval = dict(
         splits=["unseen_formula"],
-        evaluators=[dict(name="retrieval")],
+        evaluators=[
+            dict(name="retrieval"),
+            dict(name="geometry"),
+            dict(name="hubness"),
+            dict(name="integration_rate"),
+        ],
         every=100,
         batch_size=500,
     )

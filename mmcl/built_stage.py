@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from data_pipelines.errors import InputError
-from data_pipelines.loader import AnyOrder, Source, train_batches
+from data_pipelines.loader import AnyOrder, Source, numeric, train_batches
 from data_pipelines.mixed_order import MixedOrder, Weights
 from data_pipelines.order import Order
 from data_pipelines.pipeline import Pipeline, first_usable, stack
@@ -25,6 +25,7 @@ from mmcl.models.towers import Towers
 from mmcl.objectives.term import reads_tokens
 from mmcl.state import TrainState
 from mmcl.step import Metrics, make_train_step
+from mmcl.teacher import of_towers
 
 TrainStep = Callable[[TrainState, Mapping[str, Any]], tuple[TrainState, Metrics]]
 
@@ -98,7 +99,19 @@ class BuiltStage:
         if ema is not None:
             averaged = before.ema if _alike(before.ema, params) else params
             ema = jax.tree.map(jnp.copy, averaged)
-        return TrainState(before.step, params, optimizer, objective, ema, fresh.key, fresh.guard)
+        teacher = fresh.teacher
+        if teacher is not None:
+            teacher = jax.tree.map(jnp.copy, of_towers(self.towers, params))
+            if "teacher" in carry and before.teacher is not None:
+                teacher = before.teacher
+        return fresh._replace(
+            step=before.step,
+            params=params,
+            optimizer=optimizer,
+            objective=objective,
+            ema=ema,
+            teacher=teacher,
+        )
 
     def model(self, state: TrainState) -> Model:
         """The model as evaluation sees it: the averaged parameters where there are some."""
@@ -150,7 +163,7 @@ def build(stage: Stage, mesh: AnyMesh) -> BuiltStage:
     key = jax.random.key(settings.seed)
 
     def init_params() -> dict[str, Any]:
-        params = towers.init(jax.random.fold_in(key, 0), example)
+        params = towers.init(jax.random.fold_in(key, 0), numeric(example))
         return {**params, "objective": objective.init(jax.random.fold_in(key, 1))}
 
     shapes = jax.eval_shape(init_params)
@@ -166,6 +179,9 @@ def build(stage: Stage, mesh: AnyMesh) -> BuiltStage:
             ema=None if settings.ema is None else jax.tree.map(jnp.copy, params),
             key=jax.random.fold_in(key, 3),
             guard=settings.guard.init(),
+            teacher=None
+            if settings.teacher is None
+            else jax.tree.map(jnp.copy, of_towers(towers, params)),
         )
 
     step = make_train_step(
@@ -178,6 +194,7 @@ def build(stage: Stage, mesh: AnyMesh) -> BuiltStage:
         start=stage.start,
         sources=source.label_names["source"] if isinstance(source, Mixture) else (),
         micro_batches=settings.micro_batches,
+        teacher=settings.teacher,
     )
     placed = sharding.placements(jax.eval_shape(init_state), mesh, settings.sharding)
     state = sharding.shardings(placed, mesh)

@@ -34,6 +34,7 @@ from mmcl.command import (
 from mmcl.compare_command import compare_command
 from mmcl.data_commands import data
 from mmcl.inspect_command import inspect
+from mmcl.methods_command import methods_command
 from mmcl.plan_command import plan
 from mmcl.sweep_command import sweep
 
@@ -393,6 +394,7 @@ def search(
 
 cli.add_command(sweep)
 cli.add_command(compare_command)
+cli.add_command(methods_command)
 cli.add_command(inspect)
 cli.add_command(plan)
 cli.add_command(data)

@@ -16,6 +16,7 @@ from mmcl import workdir
 from mmcl.command import Workdir, console, debug_option, errors, note, two_words
 from mmcl.compare import Compared, compare, varies
 from mmcl.remote import Mirror, mirrored
+from mmcl.results import record
 from mmcl.runs import Run, end_with_failures, trained
 
 TABLE, PLOT = "compare.json", "compare.png"
@@ -41,6 +42,18 @@ BUDGET = ("steps", "batch_size", "source", "stages")  # of what the two should h
 @click.option(
     "--folder", type=Workdir(), help="Where the runs go, or a URL.  [default: runs/A-vs-B]"
 )
+@click.option(
+    "--claim",
+    metavar="METRIC",
+    help="B's is to be larger (-METRIC: smaller); written into --results.",
+)
+@click.option(
+    "--results",
+    default="experiments/RESULTS.md",
+    show_default=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The table of claims, where a row is added or replaced.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 @debug_option
 def compare_command(
@@ -48,6 +61,8 @@ def compare_command(
     seeds: int,
     steps: int | None,
     folder: Path | str | None,
+    claim: str | None,
+    results: Path,
     as_json: bool,
     debug: bool,
 ) -> None:
@@ -61,11 +76,12 @@ def compare_command(
 
     --config changes both. Ctrl-C saves and stops; the same command goes on, and
     leaves alone what is finished. The table is also written to compare.json, and
-    drawn in compare.png.
+    drawn in compare.png. With --claim, whether the interval of that metric's
+    difference lies on the claimed side of 0 is written into a Markdown table.
     """
     with errors(debug, stopped="Stopped; the same command goes on."):
-        options = ["--seeds", "--steps", "--folder", "--json", "--debug", "--help"]
-        options += ["--config.KEY=VALUE"]
+        options = ["--seeds", "--steps", "--folder", "--claim", "--results", "--json", "--debug"]
+        options += ["--help", "--config.KEY=VALUE"]
         a, b, changes = two_words(words, "`mmcl compare` takes two FILE[:ARG]", options)
         if steps is not None:
             changes = [*changes, ("steps", str(steps))]
@@ -73,7 +89,10 @@ def compare_command(
         place = folder or Path("runs") / "-vs-".join(names)
         with mirrored(place, "none") as mirror:
             mirror.check_writable()
-            _compare([a, b], changes, seeds, mirror, as_json)
+            found = _compare([a, b], changes, seeds, mirror, as_json)
+        if claim is not None:
+            row = record(results, a, b, changes, found, claim)
+            click.echo(f"{row.told()} Written into {results}.", err=as_json)
 
 
 def _compare(
@@ -82,7 +101,8 @@ def _compare(
     seeds: int,
     mirror: Mirror,
     as_json: bool,
-) -> None:
+) -> list[Compared]:
+    """The metrics of both, shown and written."""
     folder = mirror.folder
     if experiments[0] == experiments[1]:
         raise InputError(f"{experiments[0]} is given twice; there is nothing to compare.")
@@ -122,6 +142,7 @@ def _compare(
         if shown:
             click.echo(f"Plot: {mirror.shown(folder / PLOT)}")
     end_with_failures(ended)
+    return found
 
 
 def unequal(a: dict[str, Any], b: dict[str, Any]) -> list[str]:

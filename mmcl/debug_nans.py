@@ -12,6 +12,7 @@ from mmcl.array_names import array_names
 from mmcl.experiment import Settings
 from mmcl.state import TrainState
 from mmcl.step import held, keyed, step_keys
+from mmcl.teacher import taught
 
 
 def first_not_finite(settings: Settings, state: TrainState, batch: Mapping[str, Any]) -> str:
@@ -26,6 +27,7 @@ def first_not_finite(settings: Settings, state: TrainState, batch: Mapping[str, 
     if broken := _not_finite(state.params):
         return f"The parameter {broken[0]} is not finite before this step."
     towers_key, key = step_keys(state)
+    batch = taught(towers, state, batch)
     batch = {**batch, **keyed(batch, towers.modules, towers_key)}
     layers: list[str] = []  # in the order in which they end
     found: list[str] = []

@@ -21,6 +21,8 @@ from mmcl.mesh import Axes
 from mmcl.mixing.moment import Mixing
 from mmcl.models.towers import Towers
 from mmcl.objectives.term import Objective
+from mmcl.teacher import NAME as TEACHER
+from mmcl.teacher import Teacher
 from mmcl.wandb_log import Wandb
 
 Section = dict[str, Any]
@@ -36,6 +38,7 @@ class Evaluation:
         evaluators: sections that name modules of `mmcl.evals`.
         every: steps between evaluations during training; None: only at the end.
         batch_size: records encoded at once.
+        prefixes: numbers of leading dimensions of the embeddings, each judged by itself as well.
     """
 
     splits: list[str] = dataclasses.field(default_factory=list)
@@ -43,6 +46,7 @@ class Evaluation:
     every: int | None = None
     batch_size: int = 256
     suites: list[str] = dataclasses.field(default_factory=list)
+    prefixes: list[int] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +101,7 @@ class Settings:
         seed: of the initial parameters, the order of the data and its augmentation.
         precision: what the towers compute in; parameters stay float32.
         ema: decay of the averaged parameters that are then evaluated; None for no average.
+        teacher: the model that the objective hears of beside the one that learns; None: none.
         log_every: steps between rows of metrics.jsonl.
         threads: that load data, in each process that does.
         workers: processes that load data; 0: the training process does.
@@ -123,6 +128,7 @@ class Settings:
     seed: int = 0
     precision: str = "float32"
     ema: float | None = None
+    teacher: Teacher | None = None
     eval: Evaluation = Evaluation()
     checkpoint: Saving = Saving()
     log_every: int = 10
@@ -144,7 +150,7 @@ class Stage:
     Attributes:
         start, stop: the steps it covers, counted over the whole run.
         carry: what it takes over from the stage before beside the towers' parameters and their
-            average: any of "optimizer", "objective".
+            average: any of "optimizer", "objective", "teacher".
     """
 
     number: int
@@ -179,9 +185,14 @@ def stages(config: dict[str, Any]) -> list[Stage]:
         try:
             current = settings(_merge(base, {k: v for k, v in changes.items() if k != "carry"}))
             carry = changes.get("carry", ["optimizer", "objective"])
-            fits.check(carry, list[Literal["optimizer", "objective"]], "carry")
+            fits.check(carry, list[Literal["optimizer", "objective", "teacher"]], "carry")
         except InputError as error:
             raise InputError(f"Stage {number}: {error}" if listed else str(error)) from error
+        if not made and current.teacher is not None and current.teacher.ema is None:
+            raise InputError(
+                "config.teacher: before the first stage the towers know nothing; give it an ema, "
+                "or set it in a later stage of config.stages."
+            )
         if made and current.mesh != made[0].settings.mesh:
             raise InputError(
                 f"config.stages.{number}.mesh: all stages have the same; set config.mesh."
@@ -222,8 +233,9 @@ def settings(config: dict[str, Any]) -> Settings:
         "guard": Guard,
         "mesh": Axes,
     }
-    told = {} if config.get("wandb") is None else {"wandb": Wandb}
-    for key, part in {**parts, **told}.items():
+    optional = {"teacher": Teacher, "wandb": Wandb}
+    parts |= {key: part for key, part in optional.items() if config.get(key) is not None}
+    for key, part in parts.items():
         section, where = config.get(key, {}), f"config.{key}"
         fits.check(section, Section, where)
         config = {**config, key: names.call(part, section, where)}
@@ -232,6 +244,7 @@ def settings(config: dict[str, Any]) -> Settings:
         **{key: getattr(made, key) for key in _COUNTS},
         "eval.every": made.eval.every,
         "eval.batch_size": made.eval.batch_size,
+        **{f"eval.prefixes.{i}": prefix for i, prefix in enumerate(made.eval.prefixes)},
         "checkpoint.every": made.checkpoint.every,
         "checkpoint.keep": made.checkpoint.keep,
         "checkpoint.keep_every": made.checkpoint.keep_every,
@@ -247,8 +260,23 @@ def settings(config: dict[str, Any]) -> Settings:
     if not 0 <= made.faults.share <= 1:
         raise InputError(f"config.faults.share: {made.faults.share} should be from 0 to 1.")
     _check_best(made)
-    if made.ema is not None and not 0 <= made.ema < 1:
-        raise InputError(f"config.ema: {made.ema} should be at least 0 and less than 1, or None.")
+    decays = {"ema": made.ema, "teacher.ema": made.teacher.ema if made.teacher else None}
+    for key, decay in decays.items():
+        if decay is not None and not 0 <= decay < 1:
+            raise InputError(
+                f"config.{key}: {decay} should be at least 0 and less than 1, or None."
+            )
+    if made.teacher is not None and TEACHER in made.transforms:
+        raise InputError(
+            "config.teacher: the data have a 'teacher', too; leave one out, or rename "
+            "config.transforms.teacher."
+        )
+    for i, prefix in enumerate(made.eval.prefixes):
+        if prefix > made.embed_dim:
+            raise InputError(
+                f"config.eval.prefixes.{i}: {prefix} is more than config.embed_dim="
+                f"{made.embed_dim}."
+            )
     if not set(made.towers) <= set(made.transforms):
         raise InputError(
             f"config: there are towers for {sorted(made.towers)} but transforms for "

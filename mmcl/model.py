@@ -13,7 +13,7 @@ from data_pipelines.errors import InputError
 from data_pipelines.faults import by_kind, too_many
 from data_pipelines.pipeline import Pipeline
 from mmcl import experiment
-from mmcl.evals.embed import embed, encode_values
+from mmcl.evals.embed import embed, encode_values, make_encoders
 from mmcl.evals.embedded import Embedded
 from mmcl.evals.figure import Figures, numbers
 from mmcl.experiment import Settings
@@ -31,6 +31,7 @@ class Model:
         encoders: `towers`, compiled, to unit rows.
         suite: the name of the suite whose splits it embeds; None: they are those of the run.
         modalities: what is embedded where nobody says; None: all that the pipeline reads.
+        prefix: how many leading dimensions its embeddings have left; None: all.
         kept: splits that an evaluator has encoded and others may ask for.
     """
 
@@ -42,6 +43,7 @@ class Model:
     mesh: Mesh
     suite: str | None = None
     modalities: Sequence[str] | None = None
+    prefix: int | None = None
     kept: dict[Any, Embedded] = dataclasses.field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -106,18 +108,30 @@ class Model:
 
     def judge(self, embedded: Embedded) -> Figures:
         """What `config.eval.evaluators` say of an embedded split: `eval/<split>/<task>/<metric>`;
-        of a suite's, `eval/<suite>-<split>/<task>/<metric>`.
+        of a suite's, `eval/<suite>-<split>/<task>/<metric>`; of the leading M dimensions alone, for
+        each of `config.eval.prefixes`, `eval/<split>/prefix_M/<task>/<metric>`.
 
         Of several processes all ask. What the pair engine chooses here is not among the choices
         that a run keeps: no training depends on it.
         """
         found: Figures = {}
+        evaluators = experiment.build_evaluators(self.settings)
         with jax.set_mesh(self.mesh), choices():
-            for evaluate in experiment.build_evaluators(self.settings):
+            for evaluate in evaluators:
                 found |= evaluate(embedded, self)
+            for prefix in self.settings.eval.prefixes:
+                short, model = embedded.short(prefix), self.short(prefix)
+                for evaluate in evaluators:
+                    figures = evaluate(short, model)
+                    found |= {f"prefix_{prefix}/{name}": one for name, one in figures.items()}
         kinds = Counter(one.kind for one in embedded.rejected)
         found |= {f"rejected/{kind}": n for kind, n in kinds.items()}
         return {f"eval/{self.called(embedded)}/{name}": figure for name, figure in found.items()}
+
+    def short(self, prefix: int) -> "Model":
+        """The same of which only the leading dimensions of every embedding are left."""
+        encoders = make_encoders(self.towers, self.mesh, prefix)
+        return dataclasses.replace(self, encoders=encoders, prefix=prefix)
 
     def evaluate(self, embedded: Embedded) -> dict[str, float]:
         """The same as plain numbers."""

@@ -15,3 +15,4 @@ class TrainState(NamedTuple):
     ema: dict[str, Any] | None  # averaged params, for evaluation
     key: jax.Array  # every random choice of a step is folded out of it
     guard: Any = None  # what `mmcl.guard` remembers of the losses before
+    teacher: dict[str, Any] | None = None  # modality -> tower parameters, see `mmcl.teacher`

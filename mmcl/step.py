@@ -14,6 +14,7 @@ from mmcl.models.embedding import Embedding
 from mmcl.models.towers import Towers
 from mmcl.objectives.term import Objective, Result, Term, reads_tokens
 from mmcl.state import TrainState
+from mmcl.teacher import Teacher, of_towers, taught
 
 Metrics = dict[str, jax.Array]
 
@@ -29,6 +30,7 @@ def make_train_step(
     start: int,
     sources: Sequence[str] = (),
     micro_batches: int = 1,
+    teacher: Teacher | None = None,
 ) -> Callable[[TrainState, Mapping[str, Any]], tuple[TrainState, Metrics]]:
     """The step function of one stage.
 
@@ -43,12 +45,14 @@ def make_train_step(
         micro_batches: parts of the batch that the towers encode one after the other, keeping
             embeddings only (`mmcl.micro_batches`). The objective still sees the whole batch, but
             one that reads tokens is asked part by part.
+        teacher: what the objective also hears of; None: `state.teacher` is None, too.
     """
 
     update = make_update(optimizer, schedule, ema=ema, start=start)
 
     def judge(params: dict[str, Any], state: TrainState, batch: Mapping[str, Any]) -> Result:
         towers_key, key = step_keys(state)
+        batch = taught(towers, state, batch, micro_batches)
         batch = {**batch, **keyed(batch, towers.modules, towers_key)}
 
         def of_part(part: Mapping[str, Any]) -> Result:
@@ -62,7 +66,7 @@ def make_train_step(
 
         def pooled(part: Mapping[str, Any]) -> dict[str, Embedding]:
             whole = towers.encode_all(params, part, train=True)
-            return {modality: Embedding(embedding.z) for modality, embedding in whole.items()}
+            return {m: Embedding(one.z, views=one.views) for m, one in whole.items()}
 
         inputs = {modality: batch[modality] for modality in towers.modules}
         embeddings = joined(one_by_one(pooled, inputs, micro_batches))
@@ -85,6 +89,10 @@ def make_train_step(
         grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
         (_, (objective_state, metrics)), grads = grad_fn(state.params, state, batch)
         new, told = update(state, grads, objective_state)
+        if teacher is not None and teacher.ema is not None:
+            params = of_towers(towers, new.params)
+            average = ema_update(state.teacher, params, teacher.ema, state.step - start)
+            new = new._replace(teacher=average)
         return new, {**metrics, **told}
 
     return train_step
@@ -116,8 +124,12 @@ def make_update(
         step = state.step + 1
         average = None if ema is None else ema_update(state.ema, params, ema, state.step)
         norms = {f"grad_norm/{name}": optax.tree.norm(tree) for name, tree in grads.items()}
-        new = TrainState(
-            step, params, optimizer_state, objective_state, average, state.key, state.guard
+        new = state._replace(
+            step=step,
+            params=params,
+            optimizer=optimizer_state,
+            objective=objective_state,
+            ema=average,
         )
         return new, {"lr": lr, **norms}
 

@@ -39,6 +39,7 @@ class Source:
             a hash of the id.
         ids: keep the records of these: a text file with an id a line, or any file that `side` may
             be. An id that no record has is no error.
+        splits: the splits that the rule is for, others are whole; None: for all.
         split: is passed on to the source.
 
     Raises:
@@ -57,6 +58,7 @@ class Source:
         at_most: float | None = None,
         top: int | float | None = None,
         ids: str | Sequence[str] | None = None,
+        splits: Sequence[str] | None = None,
         split: str | None = None,
     ):
         bounded = at_least is not None or at_most is not None
@@ -68,7 +70,9 @@ class Source:
         self._source = open_source(section, "source.source")
         self.label_names = self._source.label_names
         self.folder = getattr(self._source, "folder", None)
-        if ids is not None:
+        if splits is not None and split not in splits:
+            kept = np.arange(len(self._source))
+        elif ids is not None:
             wanted = _listed_ids(ids, key)
             found = (
                 r is not None and wanted.find(r["id"]) is not None for r in scanned(self._source)

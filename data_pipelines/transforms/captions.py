@@ -1,9 +1,10 @@
-"""From the names and keywords of a thing to one caption."""
+"""From the names and keywords of a thing to one caption, or to one in each language."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from data_pipelines.faults import Fault
 from data_pipelines.transforms import text
 
 
@@ -55,7 +56,43 @@ def gloss(
         return value
     spoken = {language: [language] for language in value}
     language = text.choose(spoken, rng=rng, train=train, languages=languages, share=share)
-    name, *words = value[language]
+    return _glossed(value[language], rng, train, keep, nameless)
+
+
+def each_language(
+    value: Mapping[str, Sequence[str] | bytes] | str | bytes,
+    *,
+    rng: np.random.Generator,
+    train: bool,
+    languages: Sequence[str],
+    keep: float = 0.5,
+    nameless: float = 0.0,
+) -> list[str | bytes]:
+    """What there is in each of `languages`, in their order: all of it is for `views.each`, one of
+    it for `views.choose`.
+
+    A language's name and keywords become one caption as in `gloss`, its caption alone stays, and so
+    does a clip in which somebody speaks it (bytes). A string or a clip alone is a list of one.
+
+    Raises:
+        Fault: `missing_caption`: there is none in any of `languages`.
+    """
+    if isinstance(value, str | bytes):
+        return [value]
+    spoken = [value[language] for language in languages if value.get(language)]
+    if not spoken:
+        there = ", ".join(value) or "none"
+        raise Fault("missing_caption", f"no caption in {', '.join(languages)}; there is {there}.")
+    return [
+        own if isinstance(own, bytes) else _glossed(own, rng, train, keep, nameless)
+        for own in spoken
+    ]
+
+
+def _glossed(
+    own: Sequence[str], rng: np.random.Generator, train: bool, keep: float, nameless: float
+) -> str:
+    name, *words = own
     if train:
         words = [word for word in words if rng.random() < keep]
     return _compose(name, words, rng, train, nameless)

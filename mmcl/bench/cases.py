@@ -17,6 +17,7 @@ from pallas_kernels.pair_reduce.choices import Implementation
 HOME = "mmcl.objectives"
 SCALE, BIAS = 14.3, -10.0  # first values of the logits' scale and bias, here and for open_clip
 TOKENS, TOKEN_DIM = 8, 64  # of an example, where an objective compares parts
+VIEWS = 4  # of an example, where an objective compares several of a modality
 RECORDS_OF_A_LABEL = 4
 # A name that users look for, its objective and the options that make them comparable.
 KNOWN_AS = {
@@ -61,12 +62,13 @@ def build(name: str, batch: int, dim: int, dtype: str = "float32") -> Case:
 
     The batch has every record whole, unit embeddings of independent random directions, four records
     to a label, and a teacher's embeddings; a queue is as long as the batch. What an objective does
-    not read of the embeddings (its tokens, or its pooled ones) is not differentiated and takes no
-    memory.
+    not read of the embeddings (its tokens, its views, or its pooled ones) is not differentiated and
+    takes no memory.
 
     Args:
         batch: B, records.
-        dim: D, width of the pooled embeddings; tokens are 8 to a record and at most 64 wide.
+        dim: D, width of the pooled embeddings, and of views, of which a record has 4; tokens are 8
+            to a record and at most 64 wide. Embeddings are nested at D, D/2, D/4 and D/8.
         dtype: of embeddings and tokens; parameters are float32.
     """
     objective = _objective(name, batch, dim)
@@ -79,9 +81,13 @@ def build(name: str, batch: int, dim: int, dtype: str = "float32") -> Case:
         vectors[modality, "z"] = jax.ShapeDtypeStruct((batch, dim), dtype)
         shape = (batch, TOKENS, min(dim, TOKEN_DIM))
         vectors[modality, "tokens"] = jax.ShapeDtypeStruct(shape, dtype)
+        vectors[modality, "views"] = jax.ShapeDtypeStruct((batch, VIEWS, dim), dtype)
     index = jnp.arange(batch, dtype=jnp.int32)
     label = index % max(1, batch // RECORDS_OF_A_LABEL)
+    ids = label[:, None] * VIEWS + jnp.arange(VIEWS, dtype=jnp.int32)
+    views = {"present": jnp.ones((batch, VIEWS), bool), "ids": ids, "positives": ids}
     data: dict[str, Any] = {
+        **{modality: views for modality in modalities},
         "index": index,
         "words": jnp.ones((batch, TOKENS), bool),  # which tokens are there: all
         "present": {modality: jnp.ones(batch, bool) for modality in modalities},
@@ -97,7 +103,12 @@ def build(name: str, batch: int, dim: int, dtype: str = "float32") -> Case:
 
     def loss(vectors: Any, params: Any, state: Any, data: Any, key: Any) -> jax.Array:
         embeddings = {
-            modality: Embedding(vectors[modality, "z"], vectors[modality, "tokens"], data["words"])
+            modality: Embedding(
+                vectors[modality, "z"],
+                vectors[modality, "tokens"],
+                data["words"],
+                vectors[modality, "views"],
+            )
             for modality in modalities
         }
         result = objective(params, state, embeddings, data, key)
@@ -150,6 +161,7 @@ def _objective(name: str, batch: int, dim: int) -> Any:
     found, options = KNOWN_AS.get(name, (name, {}))
     objective = importlib.import_module(f"{HOME}.{found}").Objective
     given: dict[str, Any] = {"embed_dim": dim, "batch_size": batch, "length": batch}
+    given["prefixes"] = tuple(sorted({max(1, dim // part) for part in (8, 4, 2, 1)}))
     label = names.parameters(objective).get("positives")
     if label is not None and label.default is label.empty:
         given["positives"] = "concept"

@@ -27,7 +27,8 @@ class Sizes(NamedTuple):
     text_tower: list[int]
     objective: str
     optimizer: dict[str, Any]
-    checkpointed: bool  # whether whole blocks are computed again in the backward pass
+    checkpointed: bool  # whether whole blocks are computed again in the backward pass, its way to
+    # make do with the memory that micro-batches of ours need
 
 
 def sizes(settings: Settings, example: Mapping[str, Any]) -> Sizes:
@@ -64,7 +65,7 @@ def sizes(settings: Settings, example: Mapping[str, Any]) -> Sizes:
         [text.width, text.depth, text.heads],
         settings.objective["name"],
         {key: optimizer[key] for key in ("b1", "b2", "eps", "weight_decay")},
-        vit.remat == text.remat == "full",
+        settings.micro_batches > 1 or vit.remat == text.remat == "full",
     )
 
 

@@ -8,7 +8,8 @@ budget e of each input value (and within the range of pixels):
 
 FGSM is that of Goodfellow et al. 2015 (arXiv 1412.6572), PGD that of Madry et al. 2018
 (arXiv 1706.06083), whose step is 2.5 e / steps here by default. P142 and P144 tell of attacks on
-retrieval: theirs are carried over to other models, and attack texts too, which this does not.
+retrieval: theirs are carried over to other models, which this does not. Texts are attacked by
+`text_attack`, and all pictures alike by `universal_attack`.
 
 Decided here: untargeted; the attack knows the model; one start, and its last step counts, better or
 not. Pixels are attacked as floats, and not rounded to 256 levels again. All items of the attacked
@@ -114,7 +115,7 @@ def answered(
             figures[f"{way}/{name}/recall@{k}"] = PerItem(rank_Q <= k, label_Q)
         figures[f"{way}/clean/chance@{k}"] = chance(right_Q, len(label_G), k)
     right = rank["clean"] == 1
-    for name in ATTACKS:
+    for name in rank.keys() - {"clean"}:
         figures[f"{way}/{name}/success"] = PerItem(rank[name][right] > 1, label_Q[right])
     figures[f"{way}/clean/count"] = float(len(label_Q))
     return figures
@@ -152,13 +153,14 @@ def attacked(
                 seed,
                 tower=model.towers.modules[modality],
                 dtype=model.towers.dtype,
+                prefix=model.prefix,
             )
         for name, z_BxD in zip(ATTACKS, jax.device_get(found)):
             z[name].append(z_BxD[: batch.real])
     return {name: check_unit(np.concatenate(parts), modality) for name, parts in z.items()}
 
 
-@functools.partial(jax.jit, static_argnames=("tower", "dtype"))
+@functools.partial(jax.jit, static_argnames=("tower", "dtype", "prefix"))
 def _attacked(
     params: Any,
     inputs: dict[str, Any],
@@ -171,9 +173,10 @@ def _attacked(
     *,
     tower: nn.Module,
     dtype: Any,
+    prefix: int | None,
 ) -> tuple[jax.Array, jax.Array]:
     """z_BxD of FGSM and of PGD, whole on every device."""
-    encode = encoder(tower, dtype, params, inputs)
+    encode = encoder(tower, dtype, params, inputs, prefix)
     slope = slopes(cosine(encode, partner_BxD))
     value = floats(inputs["value"])
     low, high = bounds(value, budget, pixels=inputs["value"].dtype == jnp.uint8)

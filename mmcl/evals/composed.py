@@ -2,7 +2,9 @@
 
     query = unit( w · z_reference + (1 - w) · z_modifier )
 
-the weighted mean of P358 with embeddings of the gallery's items alone, without captions of them.
+Paper: P358 (WeiMoCIR): its weighted mean, with embeddings of the gallery's items alone, without
+captions of them.
+
 Decided here: the reference itself is left out of the gallery, as it would often be the nearest; the
 one right answer is the target. A query that cancels out is the zero vector, which ties with
 everything and is never right.

@@ -9,8 +9,8 @@ For a pair of records with captions c0, c1 of pictures i0, i1 and cosines s,
 the scores of Winoground (Thrush et al. 2022, arXiv 2204.03162), which CompA takes over for sounds
 (P042) and EqBen for pictures that differ little (P257). Random cosines reach 1/4, 1/4 and 1/6.
 Inequalities are strict: a tie fails. Decided here: a record whose partner is missing (it was
-rejected, or the label has -1 for none) is left out. One right caption against several wrong ones is
-not judged, because a record has one caption.
+rejected, or the label has -1 for none) is left out. One right caption against wrong ones of the
+same picture is what `caption_choice` judges.
 """
 
 import numpy as np

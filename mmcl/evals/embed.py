@@ -20,16 +20,21 @@ from mmcl.stops import Halted
 EncodeBatch = Callable[[str, Mapping[str, Any]], np.ndarray]  # (modality, inputs) -> z_BxD
 
 
-def make_encoders(towers: Towers, mesh: AnyMesh) -> dict[str, Callable[[Any, Any], jax.Array]]:
+def make_encoders(
+    towers: Towers, mesh: AnyMesh, prefix: int | None = None
+) -> dict[str, Callable[[Any, Any], jax.Array]]:
     """modality -> compiled function (its tower's parameters, inputs) -> z_BxD, unit rows, whole on
     every device.
+
+    Args:
+        prefix: how many leading dimensions are left; None: all.
     """
     everywhere = NamedSharding(mesh, PartitionSpec())
 
     def encoder(modality: str) -> Callable[[Any, Any], jax.Array]:
         def encode(tower_params: Any, inputs: Any) -> jax.Array:
             embedding = towers.encode({modality: tower_params}, modality, inputs, train=False)
-            return unit(embedding.z).astype("float32")
+            return unit(embedding.z[:, :prefix]).astype("float32")
 
         return jax.jit(encode, out_shardings=everywhere)
 
@@ -57,6 +62,7 @@ def embed(
         InputError: no record of the split can be used.
     """
     z: dict[str, list[np.ndarray]] = {m: [] for m in modalities or pipeline.transforms}
+    present: dict[str, list[np.ndarray]] = {m: [] for m in z}
     shown: dict[str, list[str] | Pictures] = {}
     used: list[int] = []
     labels: dict[str, list[np.ndarray]] = {name: [] for name in source.label_names}
@@ -75,6 +81,7 @@ def embed(
         arrays = numeric(batch)
         for modality in z:
             z[modality].append(encode_batch(modality, arrays[modality])[rows])
+            present[modality].append(batch["present"][modality][rows])
         used.extend(first + row for row in rows)
         for modality in pipeline.transforms:
             things, ids_B = _things(batch[modality]), batch["id"]
@@ -100,6 +107,7 @@ def embed(
         ids=ids,
         label_names=source.label_names,
         rejected=rejected,
+        present={m: has_N for m, of in present.items() if not (has_N := np.concatenate(of)).all()},
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.faults import Reject
+from mmcl.evals.pairs import unit_or_zero
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,3 +26,15 @@ class Embedded:
     ids: list[str]
     label_names: dict[str, list[str]]  # label -> the name of each value
     rejected: Sequence[Reject] = ()  # records of the split that could not be used: not in the above
+    present: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)  # see `has`
+
+    def has(self, modality: str) -> np.ndarray:
+        """Which records have a modality: (N,) bool, as `present` says where some lack it. Their `z`
+        says nothing.
+        """
+        return self.present.get(modality, np.ones(len(self.ids), bool))
+
+    def short(self, prefix: int) -> "Embedded":
+        """The same of which only the leading dimensions of every embedding are left."""
+        z = {m: unit_or_zero(z_NxD[:, :prefix]) for m, z_NxD in self.z.items()}
+        return dataclasses.replace(self, z=z)

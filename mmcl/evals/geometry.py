@@ -9,8 +9,9 @@
 The gap is that of Liang et al. 2022 (arXiv 2203.02053), alignment and uniformity are those of Wang
 and Isola 2020 (arXiv 2005.10242); P003 relates the three across modalities. Tolerance is that of
 P011, effective rank that of Roy and Vetterli 2007, here of the centred rows. Smaller is better for
-the first three. Gap and alignment are taken over records, so that both modalities weigh a pair
-alike; the others over distinct items, because a caption that many records share is one point.
+the first three. Gap and alignment are taken over records that have both, so that both modalities
+weigh a pair alike; the others over distinct items, because a caption that many records share is one
+point.
 """
 
 import itertools
@@ -40,23 +41,27 @@ def evaluate(
       rank in [1, D]. A modality with one item has no uniformity and no rank, one without two items
       of a class no tolerance.
     """
-    z = {modality: check_unit(rows, modality) for modality, rows in embedded.z.items()}
     if classes is None and "group" in embedded.labels:
         classes = "group"
     figures: Figures = {}
-    for a, b in itertools.combinations(z, 2):
-        gap_D = z[a].mean(axis=0, dtype=np.float64) - z[b].mean(axis=0, dtype=np.float64)
+    for a, b in itertools.combinations(embedded.z, 2):
+        both = embedded.has(a) & embedded.has(b)
+        if not both.any():
+            continue
+        a_NxD, b_NxD = (check_unit(embedded.z[modality][both], modality) for modality in (a, b))
+        gap_D = a_NxD.mean(axis=0, dtype=np.float64) - b_NxD.mean(axis=0, dtype=np.float64)
         figures[f"geometry/{a}_{b}/gap"] = float(np.linalg.norm(gap_D))
-        apart_N = np.square(z[a] - z[b]).sum(axis=1)
-        figures[f"geometry/{a}_{b}/alignment"] = PerItem(apart_N, embedded.labels[label])
-    for modality, rows in z.items():
+        apart_N = np.square(a_NxD - b_NxD).sum(axis=1)
+        figures[f"geometry/{a}_{b}/alignment"] = PerItem(apart_N, embedded.labels[label][both])
+    for modality, rows in embedded.z.items():
         distinct = items(embedded, modality, label)
+        z_NxD = check_unit(rows[distinct], modality)
         if len(distinct) < 2:
             continue
-        figures[f"geometry/{modality}/uniformity"] = log_mean_exp(rows[distinct], 4.0) - 4.0
-        figures[f"geometry/{modality}/effective_rank"] = effective_rank(rows[distinct])
+        figures[f"geometry/{modality}/uniformity"] = log_mean_exp(z_NxD, 4.0) - 4.0
+        figures[f"geometry/{modality}/effective_rank"] = effective_rank(z_NxD)
         if classes is not None:
-            alike = tolerance(rows[distinct], embedded.labels[classes][distinct])
+            alike = tolerance(z_NxD, embedded.labels[classes][distinct])
             if alike is not None:
                 figures[f"geometry/{modality}/tolerance"] = alike
     return figures

@@ -1,5 +1,7 @@
 """Hubs, items that are among the nearest of too many queries, and recall with items pushed apart.
 
+Paper: P300 (InvGC).
+
 With N_k(g), of how many queries gallery item g is among the k nearest,
 
     skewness = E[ (N_k - mean N_k)^3 ] / std(N_k)^3

@@ -1,7 +1,7 @@
 """Scores of records as functions of their inputs' values, for gradients with respect to these.
 
-Whole numbers such as token ids have no gradient. uint8 are pixels: the score takes them as floats
-from -1 to 1, as the tower sees them.
+Whole numbers such as token ids have no gradient (`token_vectors.py` has one for their vectors).
+uint8 are pixels: the score takes them as floats from -1 to 1, as the tower sees them.
 """
 
 from collections.abc import Callable, Mapping
@@ -34,6 +34,14 @@ def is_pixels(inputs: Mapping[str, Any], modality: str) -> bool:
     return kind == np.uint8
 
 
+def is_ids(inputs: Mapping[str, Any]) -> bool:
+    """Whether values are ids of tokens, (B, L) whole numbers with a mask."""
+    if "value" not in inputs or "mask" not in inputs:
+        return False
+    value = inputs["value"]
+    return np.issubdtype(value.dtype, np.integer) and value.dtype != np.uint8 and value.ndim == 2
+
+
 def floats(value: Any) -> jax.Array:
     """Values as the tower sees them, float32."""
     if value.dtype == jnp.uint8:
@@ -41,13 +49,15 @@ def floats(value: Any) -> jax.Array:
     return value.astype(jnp.float32)
 
 
-def encoder(tower: nn.Module, dtype: Any, params: Any, inputs: Mapping[str, Any]) -> Score:
-    """values -> z_BxD, unit rows; all else of the inputs stays."""
+def encoder(
+    tower: nn.Module, dtype: Any, params: Any, inputs: Mapping[str, Any], prefix: int | None = None
+) -> Score:
+    """values -> z_BxD, unit rows of so many leading dimensions; all else of the inputs stays."""
 
     def encode(value: jax.Array) -> jax.Array:
         towers = Towers({"it": tower}, dtype)
         embedding = towers.encode({"it": params}, "it", {**inputs, "value": value}, train=False)
-        return unit(embedding.z).astype(jnp.float32)
+        return unit(embedding.z[:, :prefix]).astype(jnp.float32)
 
     return encode
 

@@ -16,6 +16,8 @@ What differs here:
     but one length, so that here it is one more than 3 sigma further than the mean from the centre
     of its modality. It is left out, where the paper puts a median in its place.
 
+Paper: P129 (MIR), on the embeddings of two towers.
+
 Decided here: over records, as the gap of `geometry`, so that a model that embeds both sides of
 every pair alike has distance 0. Covariances are divided by n - 1 and everything is float64, with
 exact square roots. The distance is biased upwards where records are few against D: compare numbers

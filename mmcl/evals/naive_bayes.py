@@ -10,6 +10,8 @@ are. In closed form it comes near to its limit with O(log F) examples where logi
 takes O(F), though that limit may be lower (P081; Ng and Jordan 2001 for two classes). So which of
 the two is ahead depends on how many examples there are: `shots` shows it.
 
+Paper: P081, the naive Bayes probe.
+
 Decided here: no s_f² is below a thousandth of the whole variance of its feature. From one example a
 class there is none at all, and the nearest mean is left.
 """

@@ -7,6 +7,7 @@ Scores are float32. Two that differ by less than `TIE` count as equal, and no ti
 a model's favour: rounding cannot tell them apart, and a collapsed model comes last.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -53,11 +54,17 @@ def ranks(
     """
     if not np.isin(label_Q, label_G).all():
         raise ValueError("some queries have no right answer in the gallery: leave them out")
-    rows = side(z_QxD, label_Q)
-    if out_Q is not None:
-        rows["out"] = side(z_QxD[:, :1], out_Q)["label"]
-    ahead_Q = jax.device_get(_ahead(rows, side(z_GxD, label_G)))
-    return 1 + ahead_Q[: len(z_QxD)].astype(np.int64)
+    out = {} if out_Q is None else {"out": out_Q.astype(np.int32)}
+    return ranked(side(z_QxD, label_Q, **out), side(z_GxD, label_G), cosine)[: len(z_QxD)]
+
+
+def ranked(rows: "Side", cols: "Side", score: "Score") -> np.ndarray:
+    """The ranks of `ranks`, by any score, of rows of which each has a right answer, or is filling.
+
+    Args:
+        score: of every row of a tile with every column; −inf where one is filling.
+    """
+    return 1 + jax.device_get(_ahead(rows, cols, score)).astype(np.int64)
 
 
 def nearest(z_QxD: np.ndarray, z_GxD: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -86,17 +93,23 @@ def log_mean_exp(z_NxD: np.ndarray, scale: float) -> float:
 
 
 Side = dict[str, Any]  # z (N, D), label (N,), real (N,): which are no filling
+Score = Callable[[Side, Side], jax.Array]
 
 
-def side(z_NxD: np.ndarray, label_N: np.ndarray | None = None) -> Side:
-    """One side of the grid, filled up with zeros and split over the devices."""
+def side(z_NxD: np.ndarray, label_N: np.ndarray | None = None, **more: np.ndarray) -> Side:
+    """One side of the grid, and what more there is of its rows, filled up with zeros and split over
+    the devices.
+    """
     n = len(z_NxD)
     label_N = np.zeros(n, np.int32) if label_N is None else label_N.astype(np.int32)
     made = {"z": np.asarray(z_NxD, np.float32), "label": label_N, "real": np.ones(n, bool)}
     mesh = jax.sharding.get_mesh()
     devices = 1 if mesh.empty else batch_devices(mesh)
-    more = -n % (devices * -(-FILLED // devices))
-    made = {name: np.pad(x, [(0, more)] + [(0, 0)] * (x.ndim - 1)) for name, x in made.items()}
+    missing = -n % (devices * -(-FILLED // devices))
+    made = {
+        name: np.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1))
+        for name, x in {**made, **more}.items()
+    }
     return made if mesh.empty else dict(split_whole_batch(made, mesh))
 
 
@@ -110,13 +123,13 @@ def is_right(row: Side, col: Side) -> jax.Array:
     return row["label"][:, None] == col["label"]
 
 
-@jax.jit
-def _ahead(rows: Side, cols: Side) -> jax.Array:
+@partial(jax.jit, static_argnames="score")
+def _ahead(rows: Side, cols: Side, score: Score = cosine) -> jax.Array:
     """How many wrong columns lie before each row's best right one; exact up to 2^24 of them."""
 
     def seen(row: Side, col: Side, at: Any) -> jax.Array:
-        score = cosine(row, col)
-        return jnp.where(row["out"][:, None] == at.col, -jnp.inf, score) if "out" in row else score
+        found = score(row, col)
+        return jnp.where(row["out"][:, None] == at.col, -jnp.inf, found) if "out" in row else found
 
     def right(row: Side, col: Side, params: Any, at: Any) -> dict[str, jax.Array]:
         return {"it": jnp.where(is_right(row, col), seen(row, col, at), -jnp.inf)}

@@ -6,6 +6,8 @@ where in accuracy_r(m) the embeddings of modality m are permuted over the record
 of each record what is true of another: 0 if m is not relied upon, 1 if nothing is right without it.
 Source: Gat, Schwartz and Schwing 2021 (P238, arXiv 2110.14375), normalised by the model's accuracy.
 
+Paper: P238 (perceptual score).
+
 Decided here: all modalities are fused as in `removal`, unit(sum of unit rows), for towers by
 themselves have nothing that reads several. What is predicted is a label, by the nearest of the
 class means of another split, or a modality, whose right item is to be found with all the others.

@@ -10,6 +10,8 @@ T: the sets at hand differ between training and deployment (P246), and S = T is 
 
     prediction_i = argmax_c z_T,i · unit( mean_{j of c} z_S,j )
 
+Paper: P246, its evaluation.
+
 Decided here: records that show equal strings in all of S are one item; z_S is the zero vector where
 embeddings cancel out, which ties with everything and is never right. M modalities have
 M (2^(M-1) - 1) searches and (2^M - 1)^2 pairs of S and T.
@@ -85,12 +87,18 @@ def several(embedded: Embedded) -> list[str]:
     """The modalities of a split.
 
     Raises:
-      InputError: there is only one, or no record.
+      InputError: there is only one, or no record, or some records lack one.
     """
     if len(embedded.z) < 2:
         raise InputError(f"'{embedded.split}' has only {list(embedded.z)}: nothing can be left out")
     if not len(embedded.ids):
         raise InputError(f"the split '{embedded.split}' has no records to evaluate")
+    for modality in embedded.z:
+        if not embedded.has(modality).all():
+            raise InputError(
+                f"some records of '{embedded.split}' have no '{modality}': what a modality adds "
+                "can only be told where all are there"
+            )
     return list(embedded.z)
 
 

@@ -21,7 +21,7 @@ class Tower(nn.Module):
 
     Input: `value` (B, L) int32 numbers of pieces, 0 or more, repeats included; `mask` (B, L) bool.
     Their order does not matter. A piece falls into the bucket `value % buckets`; a text without
-    pieces is all zeros.
+    pieces is all zeros. Tokens are the vectors of the pieces.
     """
 
     embed_dim: int
@@ -36,4 +36,4 @@ class Tower(nn.Module):
         piece_BxLxD = table_VxD[inputs["value"] % self.buckets]
         sum_BxD = jnp.einsum("bl,bld->bd", weight_BxL, piece_BxLxD)
         count_Bx1 = jnp.maximum(weight_BxL.sum(axis=1, keepdims=True), 1)
-        return Embedding(sum_BxD / count_Bx1)
+        return Embedding(sum_BxD / count_Bx1, piece_BxLxD, inputs["mask"])

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 
 from mmcl.models.embedding import Embedding
 
@@ -21,7 +22,8 @@ class Tower(nn.Module):
     """Picture tower.
 
     Input: `value` (B, H, W, C) floats from -1 to 1; H and W are multiples of cell · 2^len(widths).
-    Each stage halves the map and has `depth` residual blocks; widths are multiples of 8.
+    Each stage halves the map and has `depth` residual blocks; widths are multiples of 8. With
+    `tokens`, each place of the last map is one, by a projection that all places share.
     """
 
     embed_dim: int
@@ -29,6 +31,7 @@ class Tower(nn.Module):
     depth: int = 1
     orientations: int = 8
     cell: int = 2
+    tokens: bool = False
 
     @nn.compact
     def __call__(self, inputs: Mapping[str, jax.Array], *, train: bool = False) -> Embedding:
@@ -40,7 +43,12 @@ class Tower(nn.Module):
                 x_BxHxWxC = x_BxHxWxC + Residual(name=f"residual_{i}_{j}")(x_BxHxWxC)
         x_BxHxWxC = nn.relu(nn.GroupNorm(num_groups=8, name="norm")(x_BxHxWxC))
         x_BxF = x_BxHxWxC.reshape(x_BxHxWxC.shape[0], -1)
-        return Embedding(nn.Dense(self.embed_dim, use_bias=False, name="projection")(x_BxF))
+        z_BxD = nn.Dense(self.embed_dim, use_bias=False, name="projection")(x_BxF)
+        if not self.tokens:
+            return Embedding(z_BxD)
+        x_BxTxC = rearrange(x_BxHxWxC, "b h w c -> b (h w) c")
+        of_place = nn.Dense(self.embed_dim, use_bias=False, name="token_projection")
+        return Embedding(z_BxD, of_place(x_BxTxC))
 
 
 class Residual(nn.Module):

@@ -7,10 +7,11 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 
 from data_pipelines.errors import InputError
 from mmcl.mesh import examples_split
-from mmcl.models.embedding import Embedding
+from mmcl.models.embedding import Embedding, unit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +22,9 @@ class Towers:
     returns an `Embedding`. In training, `inputs["key"]` (B,) is there too, a key a record for what
     is random. What it makes of a record should
     hang on that record alone: one that looks at others sees its micro-batch.
+
+    Inputs with `present` (B, K) are K views a record, (B, K, ...) each: the module gets them as
+    B·K records, each with a key of its own.
     """
 
     modules: Mapping[str, nn.Module]
@@ -35,6 +39,8 @@ class Towers:
         made = {}
         for i, (modality, module) in enumerate(sorted(self.modules.items())):
             inputs = jax.tree.map(self._narrow, dict(batch[modality]))
+            if "present" in inputs:
+                inputs = _apart(inputs)
             variables = module.init(jax.random.fold_in(key, i), inputs, train=False)
             others = sorted(set(variables) - {"params"})
             if others:
@@ -55,7 +61,12 @@ class Towers:
         """
         variables = {"params": jax.tree.map(self._narrow, params[modality])}
         inputs = jax.tree.map(self._narrow, dict(inputs))
-        embedding = self.modules[modality].apply(variables, inputs, train=train)
+        present_BxK = inputs.get("present")
+        if present_BxK is not None:
+            inputs = _apart(inputs)
+        embedding: Any = self.modules[modality].apply(variables, inputs, train=train)
+        if present_BxK is not None:
+            embedding = _of_views(_widen(embedding.z), present_BxK)
         return jax.tree.map(lambda x: examples_split(_widen(x)), embedding)
 
     def encode_all(
@@ -75,3 +86,25 @@ class Towers:
 
 def _widen(x: jax.Array) -> jax.Array:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32)) if x.dtype != jnp.bool_ else x
+
+
+def _apart(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The views of all records, (B·K, ...), as records of their own."""
+    views = inputs["present"].shape[1]
+    apart = {
+        name: jax.tree.map(lambda x: rearrange(x, "b k ... -> (b k) ..."), leaf)
+        for name, leaf in inputs.items()
+        if name not in ("present", "key")
+    }
+    if "key" in inputs:
+        keys_BxK = jax.vmap(lambda key: jax.random.split(key, views))(inputs["key"])
+        apart["key"] = keys_BxK.reshape(-1)
+    return apart
+
+
+def _of_views(z_NxD: jax.Array, present_BxK: jax.Array) -> Embedding:
+    """N = B·K views as B records."""
+    views_BxKxD = z_NxD.reshape(*present_BxK.shape, -1)
+    there_BxKx1 = present_BxK[..., None]
+    sum_BxD = jnp.where(there_BxKx1, unit(views_BxKxD), 0.0).sum(axis=1)
+    return Embedding(sum_BxD / jnp.maximum(there_BxKx1.sum(axis=1), 1), views=views_BxKxD)

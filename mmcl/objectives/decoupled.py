@@ -3,7 +3,7 @@
     value_i = ½ [ lse_{j≠i} s_ij + lse_{j≠i} s_ji ] − w_i · s_ii,   s_ij = scale · cos(a_i, b_j)
     w_i = 1 (DCL),   or   2 − exp(cos(a_i, b_i) / σ) / mean_k exp(cos(a_k, b_k) / σ) (DCLW)
 
-Source: Yeh et al. 2022 (P038), equations 6 and 7, between two modalities. The paper contrasts two
+Paper: P038, Yeh et al. 2022 (DCL), equations 6 and 7, between two modalities. It contrasts two
 views of one picture and also takes the other records of the same view as negatives; here, as in
 CLIP, negatives are those of the other modality. The weight of DCLW (negative von Mises-Fisher, 1 on
 average) pulls more at pairs that are still far apart. Decided here: gradients flow through it, as

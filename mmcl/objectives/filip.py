@@ -4,8 +4,8 @@
     s_ij  = scale · mean_{t∈a_i} max_{u∈b_j} cos(t, u)      a's tokens look among b's
     s'_ji = scale · mean_{u∈b_i} max_{t∈a_j} cos(u, t)      b's tokens look among a's
 
-Source: Yao et al. 2021 (P139), equations 1 to 5; the two similarities of a pair differ, and each
-direction's softmax is over its own. Padding tokens are neither means nor maxima. Not here: the
+Paper: P139, Yao et al. 2021 (FILIP), equations 1 to 5; the two similarities of a pair differ, and
+each direction's softmax is over its own. Padding tokens are neither means nor maxima. Not here: the
 paper's choice of the quarter of the tokens that attend most, and its half-precision transfers.
 
 Decided here: a record without one of the two modalities, or without any token in one, has weight 0;
@@ -78,7 +78,7 @@ def _side(
     embeddings: Mapping[str, Embedding], batch: Mapping[str, Any], modality: str
 ) -> dict[str, jax.Array]:
     """Tokens (B, T, D), which of them are there (B, T), and who has any (B,)."""
-    _, tokens_BxTxD, mask_BxT = embeddings[modality]
+    tokens_BxTxD, mask_BxT = embeddings[modality].tokens, embeddings[modality].mask
     if tokens_BxTxD is None:
         raise InputError(f"config.objective.pairs: the tower of '{modality}' gives no tokens.")
     if mask_BxT is None:
@@ -100,13 +100,7 @@ def _term(rows: dict[str, jax.Array], cols: dict[str, jax.Array], scale: jax.Arr
 
 
 def _tile(row: Any, col: Any, params: Any, at: At) -> dict[str, jax.Array]:
-    cosine_rxTxcxU = jnp.einsum("rtd,cud->rtcu", unit(row["tokens"]), unit(col["tokens"]))
-    there_rxTxcxU = row["mask"][:, :, None, None] & col["mask"]
-    cosine_rxTxcxU = jnp.where(there_rxTxcxU, cosine_rxTxcxU, -2.0)  # further than any
-    best_rxTxc = jnp.max(cosine_rxTxcxU, axis=3)
-    best_rxcxU = jnp.max(cosine_rxTxcxU, axis=1)
-    from_row = jnp.einsum("rtc,rt->rc", best_rxTxc, _shares(row["mask"], best_rxTxc.dtype))
-    from_col = jnp.einsum("rcu,cu->rc", best_rxcxU, _shares(col["mask"], best_rxcxU.dtype))
+    from_row, from_col = similarities(row, col)
     row_logit, col_logit = params["scale"] * from_row, params["scale"] * from_col
     present = row["present"][:, None] & col["present"]
     own = present & (at.row[:, None] == at.col)
@@ -115,6 +109,23 @@ def _tile(row: Any, col: Any, params: Any, at: At) -> dict[str, jax.Array]:
         "col_logit": jnp.where(present, col_logit, -jnp.inf),
         "own_logits": jnp.where(own, row_logit + col_logit, 0.0),
     }
+
+
+def similarities(row: Any, col: Any) -> tuple[jax.Array, jax.Array]:
+    """s_ij/scale and s'_ji/scale of r rows and c columns, (r, c) each: the rows' tokens look among
+    the columns', and these among the rows'.
+
+    Both sides have `tokens` (n, T, D), of any length, and `mask` (n, T) bool. One that has no token
+    is at -2 from what looks for it, and at 0 from what it looks for.
+    """
+    cosine_rxTxcxU = jnp.einsum("rtd,cud->rtcu", unit(row["tokens"]), unit(col["tokens"]))
+    there_rxTxcxU = row["mask"][:, :, None, None] & col["mask"]
+    cosine_rxTxcxU = jnp.where(there_rxTxcxU, cosine_rxTxcxU, -2.0)  # further than any
+    best_rxTxc = jnp.max(cosine_rxTxcxU, axis=3)
+    best_rxcxU = jnp.max(cosine_rxTxcxU, axis=1)
+    from_row = jnp.einsum("rtc,rt->rc", best_rxTxc, _shares(row["mask"], best_rxTxc.dtype))
+    from_col = jnp.einsum("rcu,cu->rc", best_rxcxU, _shares(col["mask"], best_rxcxU.dtype))
+    return from_row, from_col
 
 
 def _shares(mask_BxT: jax.Array, dtype: Any) -> jax.Array:

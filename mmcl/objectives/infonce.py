@@ -23,6 +23,7 @@ from mmcl.objectives.side import cosine, side
 from mmcl.objectives.temperature import logit_scale
 from mmcl.objectives.term import Result, Term
 from pallas_kernels.pair_reduce import At, Reduce, pair_reduce
+from pallas_kernels.pair_reduce.types import Tile
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,22 +56,10 @@ class Objective:
     ) -> Result:
         scale = logit_scale(params["log_scale"], self.max_scale)
         terms = {
-            f"{a}_{b}": _term(side(embeddings, batch, a), side(embeddings, batch, b), scale)
+            f"{a}_{b}": term(side(embeddings, batch, a), side(embeddings, batch, b), scale)
             for a, b in self.pairs
         }
         return Result(terms, None, {"logit_scale": scale})
-
-
-def _term(rows: dict[str, jax.Array], cols: dict[str, jax.Array], scale: jax.Array) -> Term:
-    reductions = {
-        "row": Reduce("logsumexp", "logit", "row"),
-        "col": Reduce("logsumexp", "logit", "col"),
-        "own": Reduce("sum", "own", "row"),
-    }
-    stats = pair_reduce(_tile, rows, cols, reductions, scale)
-    both_B = rows["present"] & cols["present"]
-    value_B = jnp.where(both_B, 0.5 * (stats["row"] + stats["col"]) - stats["own"], 0.0)
-    return Term(value_B, both_B.astype(jnp.float32))
 
 
 def _tile(row: Any, col: Any, scale: Any, at: At) -> dict[str, jax.Array]:
@@ -80,3 +69,35 @@ def _tile(row: Any, col: Any, scale: Any, at: At) -> dict[str, jax.Array]:
         "logit": jnp.where(present, logit, -jnp.inf),
         "own": jnp.where(at.row[:, None] == at.col, logit, 0.0),
     }
+
+
+def each_way(
+    rows: dict[str, jax.Array], cols: dict[str, jax.Array], params: Any, tile: Tile = _tile
+) -> tuple[jax.Array, jax.Array]:
+    """lse_j s_ij − s_ii, and lse_j s_ji − s_ii: (B,) each, 0 where one of the two is not there.
+
+    Args:
+        rows, cols: what `side` gives of the two modalities.
+        params: the scale, or what else the tile reads.
+        tile: makes s, as `logit`, and its diagonal, as `own`.
+    """
+    reductions = {
+        "row": Reduce("logsumexp", "logit", "row"),
+        "col": Reduce("logsumexp", "logit", "col"),
+        "own": Reduce("sum", "own", "row"),
+    }
+    stats = pair_reduce(tile, rows, cols, reductions, params)
+    both_B = rows["present"] & cols["present"]
+    return (
+        jnp.where(both_B, stats["row"] - stats["own"], 0.0),
+        jnp.where(both_B, stats["col"] - stats["own"], 0.0),
+    )
+
+
+def term(
+    rows: dict[str, jax.Array], cols: dict[str, jax.Array], params: Any, tile: Tile = _tile
+) -> Term:
+    """The mean of both directions; arguments as of `each_way`."""
+    row_B, col_B = each_way(rows, cols, params, tile)
+    both_B = rows["present"] & cols["present"]
+    return Term(0.5 * (row_B + col_B), both_B.astype(jnp.float32))

@@ -2,9 +2,9 @@
 
     value_i = ½ [ log(Σ_j e^{s(a_i, b_j)} + Σ_k e^{s(a_i, past b_k)}) − s(a_i, b_i) ] + ½ [ a ↔ b ]
 
-Source: He et al. 2020 (MoCo) for the queue; Wang et al. 2020 (cross-batch memory) for keeping the
-embeddings of the model itself in it, without a momentum encoder. Between modalities each of the two
-has its own queue, as in BriVL (Huo et al. 2021, P230).
+Paper: P230, Huo et al. 2021 (BriVL), of which this is the queue of each modality; its keys come
+from momentum encoders. Source of the queue is He et al. 2020 (MoCo); that of keeping the embeddings
+of the model itself in it, without a momentum encoder, Wang et al. 2020 (cross-batch memory).
 
 Decided here: the batch is contrasted first and enters the queue afterwards, without a gradient; a
 record that lacks a modality takes a place in that queue which never counts; otherwise as

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+from einops import rearrange
 
+from data_pipelines.errors import InputError
 from mmcl.models.embedding import Embedding, unit
 
 
@@ -24,6 +26,27 @@ def side(
     """
     leaves = {"z": embeddings[modality].z, "present": batch["present"][modality]}
     return leaves if label is None else {**leaves, "label": batch[label]}
+
+
+def views(
+    embeddings: Mapping[str, Embedding], batch: Mapping[str, Any], modality: str
+) -> dict[str, jax.Array]:
+    """As `side`, of a modality that has K views a record: the views of all records in turn.
+
+    Returns:
+        `z` (B·K, D), of any length; `present` (B·K,) bool: which views are there.
+
+    Raises:
+        InputError: it has one view only.
+    """
+    views_BxKxD = embeddings[modality].views
+    if views_BxKxD is None:
+        raise InputError(
+            f"config.objective.pairs: '{modality}' has one view a record; end its transforms with "
+            "`views.each`."
+        )
+    present_BxK = batch["present"][modality][:, None] & batch[modality]["present"]
+    return {"z": rearrange(views_BxKxD, "b k d -> (b k) d"), "present": present_BxK.reshape(-1)}
 
 
 def cosine(z_rxD: jax.Array, z_cxD: jax.Array) -> jax.Array:

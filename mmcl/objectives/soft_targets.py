@@ -4,7 +4,7 @@
     y_ij = mix · softmax_j(teacher_scale · cos(ta_i, tb_j)) + (1 − mix) · [i = j]
     y'_ij the same with softmax_j(teacher_scale · cos(ta_j, tb_i));   s_ij = scale · cos(a_i, b_j)
 
-Source: Li et al. 2021 (ALBEF, P017), whose teacher is a momentum model and whose mix is 0.4; with
+Paper: P017, Li et al. 2021 (ALBEF), whose teacher is a momentum model and whose mix is 0.4. With
 mix 1 it is the distillation loss of open_clip. A teacher of one modality only, given for both,
 makes targets of similarity within that modality, in the spirit of CWCL (Srinivasa et al. 2023,
 P002, whose weights are linear in the cosine). The model as its own teacher is the soft alignment of

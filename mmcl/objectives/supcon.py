@@ -7,6 +7,9 @@ is every j of A(i) with the label of i. Between two modalities A(i) is the whole
 value is the mean of both directions; the record itself is a positive. For a modality with itself
 (`["image", "image"]`) A(i) leaves out i, and one direction says it all.
 
+Paper: P037, Liu et al. 2024 (SupCon T2I), whose first stage is this loss within pictures, within
+texts and between them (three `pairs`).
+
 Decided here: a record without one of the two modalities has weight 0 and its other half still
 serves others; so has a record that has no positive.
 

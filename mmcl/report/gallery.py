@@ -6,7 +6,7 @@ import numpy as np
 
 from mmcl.evals.embedded import Embedded
 from mmcl.evals.pairs import TIE, check_unit, ranks
-from mmcl.evals.retrieval import items
+from mmcl.evals.retrieval import asked
 
 ANSWERS = 5  # shown to a query
 
@@ -51,7 +51,9 @@ def gallery(embedded: Embedded, from_: str, to: str, show: int) -> Gallery:
     A fixed permutation decides which, so that two runs on the same data show the same queries
     wherever they agree.
     """
-    queries, answering = items(embedded, from_, "concept"), items(embedded, to, "concept")
+    queries, answering = asked(embedded, from_, to, "concept")
+    if not len(queries):
+        return Gallery(from_, to, 0, 0, [], [])
     concept_N = embedded.labels["concept"]
     z_AxD = check_unit(embedded.z[to][answering], to)
     rank_Q = ranks(

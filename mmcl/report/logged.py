@@ -12,7 +12,9 @@ from mmcl.report import plots
 Row = Mapping[str, Any]
 Spread = Mapping[str, Sequence[float]]  # figure -> (low, high)
 
-RETRIEVAL = re.compile(r"eval/([^/]+)/([^/]+)_to_([^/]+)/(?:(recall|chance)@(\d+)|([^/@]+))")
+RETRIEVAL = re.compile(
+    r"eval/([^/]+)/([^/]+)_to_([^/]+)/(?:(recall|chance)@(\d+)|(queries|gallery|median_rank))"
+)
 
 COUNTS = ("queries", "gallery", "median_rank")
 

@@ -81,6 +81,15 @@ def test_a_seed_that_failed_is_left_out(trained: Path) -> None:
     assert json.loads(result.stdout)["seeds"] == [0, 1, 2, 3]
 
 
+def test_a_claim_is_written_into_the_table_of_results(trained: Path) -> None:
+    result = compare("--seeds", "3", "--claim", "eval/val/recall@1", "--results", "R.md")
+    assert result.exit_code == 0, result.output
+    assert "is shown: +0.1100" in result.output
+    table = (trained / "R.md").read_text()
+    assert f"| {B} | {A} | val/recall@1 is higher |" in table
+    assert "| yes |" in table
+
+
 def test_one_seed_has_no_interval(trained: Path) -> None:
     result = compare("--seeds", "1", "--json")
     assert result.exit_code == 0, result.output

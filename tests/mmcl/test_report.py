@@ -179,6 +179,8 @@ def test_logged_recall_goes_before_what_the_embeddings_give(tmp_path):
         f"{name}/queries": 1450.0,
         "eval/unseen/zeroshot_group/top1": 0.6125,
         "eval/unseen/zeroshot_group/count": 1457.0,
+        f"{name}_languages/mean_rank_variance": 7.25,
+        f"{name}_languages/chance": 9.5,  # no share, and of no K
     }
     rows = [{"step": 1, f"{name}/recall@1": 0.1}, {"step": 2, **row, "final": True}]
     page = report(tmp_path, rows=rows, splits=[emojis()])
@@ -191,7 +193,12 @@ def test_logged_recall_goes_before_what_the_embeddings_give(tmp_path):
         "recall@10 75.0 % chance 0.69 %",
     ]
     assert [bar.attrs["style"] for bar in headline.all("i")] == ["width:48.3%", "width:75.0%"]
-    assert [metric.text for metric in page.all(cls="metric")] == ["top1 0.613", "count 1,457"]
+    assert [metric.text for metric in page.all(cls="metric")] == [
+        "top1 0.613",
+        "count 1,457",
+        "mean_rank_variance 7.250",
+        "chance 9.500",
+    ]
 
 
 def test_a_wrong_retrieval_is_marked_wrong_with_the_rank_of_the_true_answer(tmp_path):
@@ -249,6 +256,17 @@ def test_several_right_answers_and_equal_captions():
         (2, False),
     ]
     assert dog.rank == 3 and dog.answers[2].record == 2 and dog.missed is None
+
+
+def test_what_records_lack_is_neither_asked_nor_answered():
+    z = np.eye(4, dtype=np.float32)
+    embedded = words(4, z={"smiles": z, "name": z})
+    embedded.present["name"] = np.array([False, True, True, True])
+    there, back = gallery(embedded, "smiles", "name", 8), gallery(embedded, "name", "smiles", 8)
+    assert (there.queries, back.queries) == (3, 3)
+    assert {answer.record for query in there.right for answer in query.answers} == {1, 2, 3}
+    embedded.present["smiles"] = np.array([True, False, False, False])
+    assert gallery(embedded, "smiles", "name", 8).queries == 0
 
 
 def test_galleries_show_the_same_few_queries_in_every_run():

@@ -16,14 +16,23 @@ from PIL import Image
 from mmcl import experiment
 from mmcl.built_stage import build
 from mmcl.evals.saliency import METHODS, Explained
-from mmcl.report.saliency import drawn, over, pixels, saliency_maps
+from mmcl.report.saliency import SHOWN, asked_for, drawn, over, pixels, saliency_maps
 from mmcl.report.svg import COLOURS
 
 
 def explained(n: int, seed: int = 0) -> Explained:
     rng = np.random.default_rng(seed)
     value = rng.integers(256, size=(n, 8, 8, 3), dtype=np.uint8)
-    return Explained(value, {name: rng.normal(size=(n, 8, 8)) for name in METHODS}, {})
+    maps = {name: rng.normal(size=(n, 8, 8)) for name in METHODS}
+    return Explained(value, np.ones((n, 8, 8), bool), maps, {})
+
+
+def floats(*shape: int) -> Explained:
+    """Two records of other kinds than pictures."""
+    rng = np.random.default_rng(len(shape))
+    maps = {name: rng.normal(size=(2, *shape[:3])) for name in METHODS[:2]}
+    value = rng.normal(size=(2, *shape)).astype(np.float32)
+    return Explained(value, np.ones((2, *shape[:3]), bool), maps, {})
 
 
 def images(svg: str) -> list[np.ndarray]:
@@ -43,7 +52,7 @@ def test_every_picture_and_every_map_is_drawn_and_named() -> None:
         side = len(seen[0]) // 8
         shown = seen[row * (1 + len(METHODS))][side // 2 :: side, side // 2 :: side][:8, :8]
         assert np.abs(shown.astype(int) - value).mean() < 12
-    for words in ("grad cam", "norm grad", "integrated gradients", "a red fox", "…"):
+    for words in (*(name.replace("_", " ") for name in METHODS), "a red fox", "…"):
         assert words in svg
     assert "&lt;b&gt; &amp; more" in svg and 'aria-label="Saliency"' in svg
 
@@ -72,13 +81,46 @@ def test_floats_of_any_range_are_seen() -> None:
     assert np.isfinite(pixels(np.zeros((4, 4, 3)))).all()
 
 
+def test_a_signal_is_a_line_whose_salient_parts_are_coloured() -> None:
+    one = floats(30)
+    one.maps["integrated_gradients"][:] = -1.0
+    one.maps["integrated_gradients"][:, 10] = 1.0
+    one.maps["gradient_x_input"][:] = 0.0
+    svg = drawn([one], ["x", "y"], "it")
+    ElementTree.fromstring(svg)
+    assert "<image" not in svg
+    # the two stretches that meet at a salient place, of two records
+    opacity = re.findall(r"stroke: var\(--c1\); stroke-opacity: ([.\d]+)", svg)
+    assert opacity == ["0.5"] * 4
+    assert len(drawn([floats(5000)], ["x", "y"], "it")) < 20 * len(svg)
+
+
+def test_spectrograms_and_films_are_pictures() -> None:
+    seen = images(drawn([floats(20, 10)], ["x", "y"], "it"))
+    assert len(seen) == 2 * 3
+    film = floats(3, 8, 8, 3)
+    still = Explained(film.value[:, 1], film.there[:, 1],
+                      {name: of[:, 1] for name, of in film.maps.items()}, {})  # fmt: skip
+    both = [images(drawn([one], ["x", "y"], "it")) for one in (film, still)]
+    for a, b in zip(*both):
+        np.testing.assert_array_equal(a, b)
+
+
 @pytest.mark.usefixtures("shared_builds")
 def test_a_real_model(tiny_config: dict[str, Any], one_device: Mesh) -> None:
     stage = build(experiment.stages(tiny_config)[0], one_device)
     with jax.set_mesh(one_device):
         model = stage.model(stage.init())
     embedded = model.embed("unseen_artist")
-    svg = saliency_maps(embedded, model, show=2)
+    svg = saliency_maps(embedded, model)
     ElementTree.fromstring(svg)
-    assert len(images(svg)) == 2 * (1 + len(METHODS))
-    assert svg == saliency_maps(embedded, model, show=2)
+    assert len(images(svg)) == SHOWN * (1 + len(METHODS))
+    assert svg == saliency_maps(embedded, model)
+    told = saliency_maps(embedded, model, modality="text", to="image")
+    assert len(ElementTree.fromstring(told).findall(".//tr")) == SHOWN * len(METHODS)
+    sections = [dict(name="saliency"), dict(name="saliency", modality="text", to="image")]
+    model.settings.eval.evaluators[:] = sections
+    (all_of_them,) = asked_for(model, [embedded]).values()
+    assert all_of_them.count("<svg") == all_of_them.count("<table") == 1
+    for words in embedded.shown["text"][0].split():
+        assert f">{words}</span>" in told

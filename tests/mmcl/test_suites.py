@@ -302,6 +302,38 @@ def test_winoground(tmp_path: Path, model: Model) -> None:
     assert found["eval/winoground-test/composition_pair/group_chance"] == 1 / 6
 
 
+def test_aro(tmp_path: Path, model: Model) -> None:
+    """Both sets, or the one that is there; a record is a part of a picture and two captions."""
+    put(tmp_path / "images", "1.jpg", "2.jpg")
+    cases = [
+        {"image_path": f"{1 + i % 2}.jpg", "true_caption": f"a {i} b", "false_caption": f"b {i} a",
+         "bbox_x": i, "bbox_y": 1, "bbox_w": 4, "bbox_h": 3}
+        for i in range(4)
+    ]  # fmt: skip
+    relations = [case | {"relation_name": name} for case, name in zip(cases, "xxxy")]
+    (tmp_path / "visual_genome_relation.json").write_text(json.dumps(relations))
+    found = judged(model, f"aro:{tmp_path}")
+    name = "eval/aro-relation/caption_choice"
+    assert found.keys() == {f"{name}/{one}" for one in
+                            ("accuracy", "mean_per_relation", "chance", "count")}  # fmt: skip
+    (opened,) = suites.open_all([f"aro:{tmp_path}"])
+    embedded = suites.of(opened, model).embed("relation")
+    hits = []
+    for i, case in enumerate(cases):
+        pixels = np.asarray(Image.open(tmp_path / "images" / case["image_path"]))
+        z_D = model.encode("image", [pixels[1:4, i : i + 4]])[0]
+        right, wrong = model.encode("text", [case["true_caption"], case["false_caption"]]) @ z_D
+        hits.append(right > wrong)
+        np.testing.assert_allclose(embedded.z["image"][i], z_D, atol=0.02)
+    assert found[f"{name}/accuracy"] == np.mean(hits) and found[f"{name}/count"] == 4
+    expected = (np.mean(hits[:3]) + hits[3]) / 2
+    assert found[f"{name}/mean_per_relation"] == pytest.approx(expected)
+    attributes = [case | {"attributes": ["red", "old"]} for case in cases]
+    (tmp_path / "visual_genome_attribution.json").write_text(json.dumps(attributes))
+    both = judged(model, f"aro:{tmp_path}")
+    assert both["eval/aro-attribution/caption_choice/count"] == 4 and found.items() <= both.items()
+
+
 def wds(folder: Path, field: str, values: list[Any]) -> Path:
     (folder / "test").mkdir(parents=True)
     (folder / "test/nshards.txt").write_text("1")
@@ -326,7 +358,7 @@ def test_clip_benchmark(tmp_path: Path, model: Model) -> None:
 
 
 def test_every_suite_says_its_layout_and_protocol() -> None:
-    assert len(suites.brought_along()) == 9
+    assert len(suites.brought_along()) == 10
     for file in suites.brought_along():
         text = file.read_text()
         for head in ("Layout:", "Protocol:", "Command:"):
@@ -388,7 +420,7 @@ def test_a_run_of_other_modalities(tmp_path: Path, model: Model) -> None:
     "named, message",
     [
         ("imagnet:/", "There is no suite 'imagnet'. Did you mean 'imagenet'?"),
-        ("no/where.py:/", "There is no suite 'no/where.py'. There is: clip_benchmark, coco, "),
+        ("no/where.py:/", "There is no suite 'no/where.py'. There is: aro, clip_benchmark, coco, "),
         ("coco", "The suite 'coco' needs the path of its data: coco:PATH."),
         ("coco:/none/such", "There is no /none/such, where the suite 'coco' looks for its data."),
         ("coco:{at}", "Suite 'coco', split 'test': {at}/dataset_coco.json is missing"),
@@ -396,6 +428,8 @@ def test_a_run_of_other_modalities(tmp_path: Path, model: Model) -> None:
         ("imagenet:{at}", "Suite 'imagenet', split 'val': {at}/val is missing"),
         ("imagenet_r:{at}", "Suite 'imagenet_r', split 'test': 1 of 1 folders in {at} are of no c"),
         ("winoground:{at}", "Suite 'winoground', split 'test': {at}/examples.jsonl is missing"),
+        ("aro:{at}", "Suite 'aro', split 'relation': {at}/visual_genome_relation.json is missing"),
+        ("aro:/none/such", "There is no /none/such, where the suite 'aro' looks for its data."),
         ("clip_benchmark:{at}", "get_config of {suites}/clip_benchmark.py fails: {suites}/clip_b"),
     ],
 )

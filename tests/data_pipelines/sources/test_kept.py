@@ -117,6 +117,18 @@ def test_a_split_goes_to_the_source_and_bad_rows_are_not_kept(tmp_path):
         Source(source=section, split="val", field="n", top=2)[2]
 
 
+def test_a_rule_may_be_for_one_split_only(tmp_path):
+    (tmp_path / "train.jsonl").write_text(
+        "".join(f'{{"id": "r{i}", "s": {i}}}\n' for i in range(4))
+    )
+    (tmp_path / "val.jsonl").write_text("".join(f'{{"id": "r{i}", "s": {i}}}\n' for i in range(3)))
+    files = {split: str(tmp_path / f"{split}.jsonl") for split in ("train", "val")}
+    rule = {"source": {"name": "table", "files": files}, "field": "s", "at_least": 2}
+    assert kept(**rule, split="train") == [2, 3] and kept(**rule, split="val") == [2]
+    assert kept(**rule, splits=["train"], split="train") == [2, 3]
+    assert kept(**rule, splits=["train"], split="val") == [0, 1, 2]
+
+
 def test_a_rule_on_what_was_joined(tmp_path):
     (tmp_path / "s.csv").write_text("id,score\nr1,3\nr2,5\n")
     joined = {"name": "joined", "source": inner([0.0] * 4), "side": f"{tmp_path}/s.csv"}

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from data_pipelines import transform_list
 from data_pipelines.faults import Fault
-from data_pipelines.transforms.captions import describe, gloss
+from data_pipelines.transforms.captions import describe, each_language, gloss
 
 DOG = {
     "en": ["dog face", "puppy"],
@@ -106,3 +107,58 @@ def test_a_gloss_takes_other_languages_as_text_choose_does():
 def test_a_gloss_in_no_language_is_refused():
     with pytest.raises(Fault, match="no caption in fr; there is en, de, zu"):
         gloss_cat(0, languages=["fr"])
+
+
+# What there is in each of several languages.
+
+
+def test_each_language_has_its_gloss_in_the_order_asked_for():
+    rng = np.random.default_rng(0)
+    found = each_language(CAT, rng=rng, train=False, languages=["zu", "fr", "en"], keep=0.0)
+    assert found == ["ikati", "cat: animal, pet, whiskers"]
+    alone = {"fr": ["Un chat."], "es": [], "ru": None}
+    options = dict(languages=["es", "fr", "ru"], keep=0.0, nameless=1.0)
+    for train_ in (False, True):
+        assert each_language(alone, rng=rng, train=train_, **options) == ["Un chat."]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_in_training_each_is_what_gloss_makes_of_that_language(seed):
+    options = dict(keep=0.6, nameless=0.4)
+    ours, theirs = np.random.default_rng(seed), np.random.default_rng(seed)
+    found = each_language(CAT, rng=ours, train=True, languages=["de", "en", "zu"], **options)
+    expected = [
+        gloss(CAT, rng=theirs, train=True, languages=[language], **options)
+        for language in ("de", "en", "zu")
+    ]
+    assert found == expected
+
+
+def test_voices_and_strings_stay_as_they_are():
+    rng = np.random.default_rng(0)
+    voices = {"fr": b"OggS un chat", "ru": b"OggS kot"}
+    options = dict(rng=rng, train=True, languages=["ru", "en", "fr"])
+    assert each_language(voices, **options) == [b"OggS kot", b"OggS un chat"]
+    assert each_language("a cat", **options) == ["a cat"]
+    assert each_language(b"OggS a cat", **options) == [b"OggS a cat"]
+
+
+def test_none_of_the_languages_is_a_fault():
+    with pytest.raises(Fault, match="no caption in fr, it; there is en, de, zu") as fault:
+        each_language(CAT, rng=np.random.default_rng(0), train=True, languages=["fr", "it"])
+    assert fault.value.kind == "missing_caption"
+
+
+def test_as_views_they_fill_up_with_what_is_not_there():
+    """As a config has it: one caption a language, each hashed; what is missing comes last."""
+    sections = [
+        dict(name="captions.each_language", languages=["en", "fr", "zu"]),
+        dict(name="views.each", most=3, transforms=[dict(name="words.hashed", length=5)]),
+    ]
+    made = CAT
+    for transform in transform_list.build(sections, "text"):
+        made = transform(made, rng=np.random.default_rng(0), train=False)
+    assert made["value"].shape == made["mask"].shape == (3, 5)
+    assert made["present"].tolist() == [True, True, False]
+    assert made["mask"].sum(axis=1).tolist() == [4, 1, 0]
+    assert made["raw"] == "cat: animal, pet, whiskers"

@@ -1,11 +1,10 @@
-"""Corrupted pictures, and what a model makes of them."""
+"""What a model makes of corrupted pictures, texts and floats."""
 
 import dataclasses
+import functools
 from types import SimpleNamespace
 from typing import Any
 
-import hypothesis
-import hypothesis.strategies as st
 import jax
 import numpy as np
 import pytest
@@ -14,10 +13,14 @@ from scipy import ndimage
 
 from data_pipelines.errors import InputError
 from data_pipelines.pipeline import Pipeline
+from data_pipelines.transforms import text
 from mmcl import experiment
 from mmcl.built_stage import build
 from mmcl.evals import corruptions, retrieval, zeroshot
-from mmcl.evals.corruptions import CORRUPTIONS, corrupt
+from mmcl.evals.corrupted import corrupt, corrupted, known
+from mmcl.evals.corruptions_floats import FLOATS
+from mmcl.evals.corruptions_pictures import PICTURES
+from mmcl.evals.corruptions_text import TEXTS
 from mmcl.evals.embed import embed
 from mmcl.evals.embedded import Embedded
 from mmcl.evals.figure import PerItem, number, numbers
@@ -30,78 +33,6 @@ def smooth(seed: int, height: int = 32, width: int = 32) -> np.ndarray:
     return np.uint8(np.clip(127.5 + 60 * x / x.std(), 0, 255))
 
 
-def apart(a: np.ndarray, b: np.ndarray) -> float:
-    return float(np.sqrt(np.mean((a.astype(float) - b) ** 2)))
-
-
-@pytest.mark.parametrize("name", CORRUPTIONS)
-@hypothesis.given(st.integers(0, 2**32 - 1), st.sampled_from([(1, 1), (7, 16), (32, 32)]))
-@hypothesis.settings(max_examples=20)
-def test_a_picture_stays_one(name: str, seed: int, size: tuple[int, int]) -> None:
-    pixels = np.random.default_rng(seed).integers(256, size=(*size, 3), dtype=np.uint8)
-    before = pixels.copy()
-    for severity in range(1, 6):
-        found = corrupt(pixels, name, severity, 3, seed % 5)
-        assert found.dtype == np.uint8 and found.shape == pixels.shape
-        np.testing.assert_array_equal(found, corrupt(pixels, name, severity, 3, seed % 5))
-    np.testing.assert_array_equal(pixels, before)
-
-
-@pytest.mark.parametrize("name", CORRUPTIONS)
-def test_the_severer_the_farther_away(name: str) -> None:
-    away = np.mean(
-        [
-            [apart(corrupt(smooth(i), name, s, i, 0), smooth(i)) for s in range(1, 6)]
-            for i in range(8)
-        ],
-        axis=0,
-    )
-    assert (np.diff(away) > 0).all() and away[0] > 0
-
-
-@pytest.mark.parametrize("name", CORRUPTIONS)
-def test_only_noise_and_occlusion_hang_on_seed_and_record(name: str) -> None:
-    seen = [corrupt(smooth(0), name, 3, *key) for key in ((1, 0), (2, 0), (1, 1), (1, 0))]
-    np.testing.assert_array_equal(seen[0], seen[3])
-    random = name in ("noise", "occlusion")
-    assert (seen[0] != seen[1]).any() == (seen[0] != seen[2]).any() == random
-
-
-def test_known_values() -> None:
-    grey = np.full((224, 224, 3), 100, np.uint8)
-    found = corrupt(grey, "noise", 1, 0, 0) - 100.0
-    assert abs(found.mean()) < 0.3 and found.std() == pytest.approx(0.08 * 255, rel=0.01)
-    assert (corrupt(grey, "brightness", 2, 0, 0) == 151).all()
-    assert (corrupt(grey + np.uint8(100), "brightness", 5, 0, 0) == 255).all()
-    for still in ("blur", "contrast", "pixelate", "jpeg"):
-        assert apart(corrupt(grey, still, 5, 0, 0), grey) <= 1
-    halves = grey.copy()
-    halves[:112] = 200
-    low, high = np.unique(corrupt(halves, "contrast", 3, 0, 0))
-    assert (low, high) == (140, 160)
-    for severity, share in enumerate((0.05, 0.1, 0.2, 0.3, 0.4), 1):
-        hidden = (corrupt(grey, "occlusion", severity, 5, 0) == 128).all(axis=-1)
-        assert hidden.mean() == pytest.approx(share, rel=0.02)
-        rows, columns = np.nonzero(hidden)
-        assert np.ptp(rows) == np.ptp(columns) == round(224 * share**0.5) - 1
-    blocks = np.kron(smooth(0, 16, 16), np.ones((2, 2, 1), np.uint8))
-    np.testing.assert_array_equal(corrupt(blocks, "pixelate", 2, 0, 0), blocks)  # to a half, back
-
-
-def test_blur_is_gaussian() -> None:
-    picture = smooth(1, 224, 224)
-    for severity, radius in enumerate((3, 4, 6, 8, 10), 1):
-        found = corrupt(picture, "blur", severity, 0, 0)[40:-40, 40:-40]
-        expected = ndimage.gaussian_filter(picture.astype(float), (radius, radius, 0))
-        assert apart(found, expected[40:-40, 40:-40]) < 2
-
-
-def test_occlusion_reaches_every_pixel() -> None:
-    white = np.full((8, 8, 3), 255, np.uint8)
-    hidden = [(corrupt(white, "occlusion", 1, i, 0) == 128)[..., 0] for i in range(600)]
-    assert (np.mean(hidden, axis=0) > 0).all()
-
-
 class Source:
     label_names = {"kind": ["dark_one", "light"]}
 
@@ -112,7 +43,15 @@ class Source:
         return self.n
 
     def __getitem__(self, i: int) -> dict[str, Any]:
-        return {"id": f"r{i}", "image": smooth(i, 8, 8), "text": f"w{i}", "kind": i % 2}
+        return {
+            "id": f"r{i}", "image": smooth(i, 8, 8), "text": f"w{i}", "kind": i % 2,
+            "tone": np.random.default_rng(i).normal(size=12).astype(np.float32), "count": i,
+            "said": {"en": [said(i), "other words"], "de": ["ein Wort"]},
+        }  # fmt: skip
+
+
+def said(i: int) -> str:
+    return f"Record number {i} of all"
 
 
 def picture(value: Any, *, rng: Any, train: bool) -> dict[str, Any]:
@@ -123,7 +62,26 @@ def word(value: str, *, rng: Any, train: bool) -> dict[str, Any]:
     return {"value": np.frombuffer(value.ljust(9).encode()[:9], np.uint8), "raw": value}
 
 
-PIPELINE = Pipeline({"image": [picture], "text": [word]}, Source(1))
+def number_of(value: int, *, rng: Any, train: bool) -> dict[str, Any]:
+    return {"value": np.int32([value])}
+
+
+def letters(value: str, *, rng: Any, train: bool) -> dict[str, Any]:
+    return {"value": np.frombuffer(value.ljust(40).encode()[:40], np.uint8), "raw": value}
+
+
+def lower(value: str, *, rng: Any, train: bool) -> str:
+    return value.lower()
+
+
+CHOOSE = functools.partial(text.choose, languages=["en"])
+PIPELINE = Pipeline(
+    {
+        "image": [picture], "text": [word], "tone": [picture], "said": [CHOOSE, lower, letters],
+        "count": [number_of],
+    },
+    Source(1),
+)  # fmt: skip
 
 
 def encode_batch(modality: str, inputs: Any) -> np.ndarray:
@@ -169,7 +127,7 @@ def test_equals_one_picture_after_the_other(monkeypatch: pytest.MonkeyPatch) -> 
             key = name, severity
             right: dict[str, list[bool]] = {what: [] for what in hits}
             for i in range(11):
-                pixels = corrupt(smooth(i, 8, 8), name, severity, i, 9)
+                pixels = corrupt(smooth(i, 8, 8), i, PICTURES, name, severity, 9)
                 z_D = encode_batch("image", {"value": pixels[None]})[0]
                 score_N = embedded.z["text"] @ z_D
                 rank = 1 + sum(score_N > score_N[i])
@@ -203,10 +161,43 @@ def test_equals_one_picture_after_the_other(monkeypatch: pytest.MonkeyPatch) -> 
     )
 
 
-def test_batches_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("modality", ["tone", "said"])
+def test_floats_and_texts(monkeypatch: pytest.MonkeyPatch, modality: str) -> None:
+    """A text is corrupted as soon as it is a string: one of several, and not yet in lower case."""
+    embedded, model = setup(monkeypatch, 7, 3)
+    those = FLOATS if modality == "tone" else TEXTS
+    assert known(embedded, model, modality) is those
+    record = np.array([5, 0, 6, 2])
+    made = list(corrupted(embedded, model, record, modality, those, 4))
+    assert [of.tolist() for of, _ in made] == [[5, 0, 6], [2]]
+    for of, z_VxD in made:
+        z = z_VxD.reshape(len(those), 5, len(of), -1)
+        for c, name in enumerate(those):
+            for severity in range(1, 6):
+                for r, i in enumerate(of.tolist()):
+                    raw = Source(7)[i]["tone"] if modality == "tone" else said(i)
+                    value = corrupt(raw, i, those, name, severity, 4)
+                    if modality == "said":
+                        value = letters(value.lower(), rng=0, train=False)["value"]
+                    inputs = {"value": value[None].astype(value.dtype)}
+                    expected = encode_batch(modality, inputs)[0]
+                    np.testing.assert_allclose(z[c, severity - 1, r], expected, atol=1e-5)
+
+
+def test_chance_hangs_on_the_corruption_too() -> None:
+    those = {name: PICTURES["noise"] for name in ("one", "two")}
+    one, two = (corrupt(smooth(0), 3, those, name, 1, 0) for name in those)
+    assert (one != two).any()
+    np.testing.assert_array_equal(one, corrupt(smooth(0), 3, those, "one", 1, 0))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [dict(corruptions=["noise", "jpeg"]), dict(modality="tone"), dict(modality="said")],
+)
+def test_batches_change_nothing(monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]) -> None:
     found = [
-        numbers(corruptions.evaluate(*setup(monkeypatch, 9, size), corruptions=["noise", "jpeg"]))
-        for size in (2, 9)
+        numbers(corruptions.evaluate(*setup(monkeypatch, 9, size), **options)) for size in (2, 9)
     ]
     assert found[0] == found[1]
 
@@ -246,6 +237,12 @@ def test_a_real_model(tiny_config: dict[str, Any], one_device: Mesh) -> None:
         of = clean[f"image_to_text/recall@{k}"]
         assert found[f"corruptions/image_to_text/clean/recall@{k}"] == of
     assert found["corruptions_group/clean/top1"] == named["zeroshot_group/top1"]
+    with jax.set_mesh(one_device):
+        found = numbers(corruptions.evaluate(embedded, model, modality="text", to="image"))
+    for k in (1, 5, 10):
+        of = clean[f"text_to_image/recall@{k}"]
+        assert found[f"corruptions/text_to_image/clean/recall@{k}"] == of
+    assert {name.split("/")[2] for name in found} >= TEXTS.keys()
 
 
 @pytest.mark.parametrize(
@@ -255,7 +252,8 @@ def test_a_real_model(tiny_config: dict[str, Any], one_device: Mesh) -> None:
         (dict(corruptions=[]), "give some of"),
         (dict(label="sort"), r"'sort' have no names: only those of \['kind'\]"),
         (dict(modality="sound"), "no modality 'sound'"),
-        (dict(modality="text"), r"'text' is no pictures, uint8 \(H, W, 3\)"),
+        (dict(modality="count"), r"'count' is neither pictures, uint8 \(H, W, 3\), nor text"),
+        (dict(modality="said", corruptions=["jpeg"]), "no corruption 'jpeg'. There is: double_le"),
         (dict(label="kind", templates=["a"]), "must each hold '{}'"),
     ],
 )

@@ -68,6 +68,23 @@ def test_only_some_modalities() -> None:
     assert embedded.z.keys() == {"word"} and embedded.shown.keys() == {"tone", "picture", "word"}
 
 
+class Lacking(Source):
+    """Of which every third record has no word."""
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        record = super().__getitem__(i)
+        return record if i % 3 else record | {"word": None}
+
+
+def test_what_a_record_lacks() -> None:
+    source = Lacking(10, {4})
+    pipeline = Pipeline(PIPELINE.transforms, source)
+    embedded = embed(encode_batch, source, pipeline, split="val", batch_size=4)
+    assert embedded.present.keys() == {"word"}
+    assert embedded.has("word").tolist() == [i % 3 > 0 for i in range(10) if i != 4]
+    assert embedded.has("tone").all() and len(embedded.has("tone")) == 9
+
+
 def test_where_nothing_can_be_used() -> None:
     with pytest.raises(InputError, match="No record of 'val' can be used; the last: unreadable, "):
         embed(encode_batch, Source(10, set(range(10))), PIPELINE, split="val", batch_size=4)

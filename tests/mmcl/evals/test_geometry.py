@@ -86,6 +86,35 @@ def test_equals_literal_loops(n, strings, seed):
     assert metrics == pytest.approx(expected, abs=3e-6)
 
 
+def test_what_records_lack_has_no_part_in_it():
+    """Pairs are the records that have both, items are what there is; the rest may be anything."""
+    rng = np.random.default_rng(5)
+    z = {name: random_unit_rows(rng, 9) for name in ("image", "text")}
+    captions, groups = [f"{i // 2}" for i in range(9)], np.arange(9) % 2
+    embedded = split({name: rows.copy() for name, rows in z.items()}, captions, groups)
+    has = {"image": np.arange(9) > 1, "text": np.arange(9) < 7}
+    for name, has_N in has.items():
+        embedded.present[name] = has_N
+        embedded.z[name][~has_N] = np.nan
+    both = has["image"] & has["text"]
+
+    def part(has_N):
+        those = np.flatnonzero(has_N)
+        rows = {name: rows[those] for name, rows in z.items()}
+        return evaluate(split(rows, [captions[i] for i in those], groups[those]))
+
+    expected = {key: value for key, value in part(both).items() if "image_text" in key}
+    for name, has_N in has.items():
+        figures = part(has_N).items()
+        expected |= {key: value for key, value in figures if f"/{name}/" in key}
+    assert evaluate(embedded) == pytest.approx(expected)
+    alignment = geometry.evaluate(embedded, None)["geometry/image_text/alignment"]
+    assert len(alignment.cluster_N) == len(alignment.value_N) == both.sum()
+    embedded.present["image"] = ~has["text"]
+    embedded.z["image"] = z["image"]
+    assert not any("image_text" in key for key in evaluate(embedded))
+
+
 def test_known_values():
     east, north = np.eye(2, dtype=np.float32)
     z = {"image": np.stack([east, -east]), "text": np.stack([north, north])}

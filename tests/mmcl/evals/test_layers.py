@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from data_pipelines.errors import InputError
-from mmcl.evals import layers
+from mmcl.evals import layers, token_vectors
 from mmcl.evals.input_scores import cosine, encoder
-from mmcl.models import edge_convnet, mlp, vit
+from mmcl.models import edge_convnet, mlp, text, vit
 
 PIXELS = np.random.default_rng(0).normal(size=(2, 16, 16, 3)).astype(np.float32)
 PARTNER = np.random.default_rng(1).normal(size=(2, 6)).astype(np.float32)
@@ -39,23 +39,37 @@ def score(name: str, params: Any, tower: nn.Module | None = None) -> Any:
 
 
 @pytest.mark.parametrize(
-    "output, value, grid",
+    "output, value, axes, grid",
     [
-        ((2, 4, 8, 16), (2, 32, 64, 3), (4, 8)),
-        ((2, 16, 8), (2, 32, 32, 3), (4, 4)),
-        ((2, 17, 8), (2, 32, 32, 3), (4, 4)),
-        ((2, 8, 5), (2, 16, 32, 3), (2, 4)),
-        ((2, 9, 5), (2, 16, 32, 3), (2, 4)),
-        ((2, 8, 5), (2, 32, 16, 3), (4, 2)),
-        ((2, 18, 8), (2, 32, 32, 3), None),
-        ((2, 1, 8), (2, 32, 32, 3), None),
-        ((2, 2, 8), (2, 32, 32, 3), None),
-        ((2, 1, 1, 8), (2, 32, 32, 3), None),
-        ((2, 8), (2, 32, 32, 3), None),
+        ((2, 4, 8, 16), (2, 32, 64, 3), 2, (4, 8)),
+        ((2, 16, 8), (2, 32, 32, 3), 2, (4, 4)),
+        ((2, 17, 8), (2, 32, 32, 3), 2, (4, 4)),
+        ((2, 8, 5), (2, 16, 32, 3), 2, (2, 4)),
+        ((2, 9, 5), (2, 16, 32, 3), 2, (2, 4)),
+        ((2, 8, 5), (2, 32, 16, 3), 2, (4, 2)),
+        ((2, 18, 8), (2, 32, 32, 3), 2, None),
+        ((2, 1, 8), (2, 32, 32, 3), 2, None),
+        ((2, 2, 8), (2, 32, 32, 3), 2, None),
+        ((2, 1, 1, 8), (2, 32, 32, 3), 2, None),
+        ((2, 8), (2, 32, 32, 3), 2, None),
+        ((), (2, 32, 32, 3), 2, None),
+        ((6, 4, 8), (2, 3, 12), 2, None),  # of views, three a record
+        ((2, 2, 4, 4, 8), (2, 4, 8, 8, 3), 3, (2, 4, 4)),
+        ((2, 16, 8), (2, 4, 16, 16, 3), 3, (1, 4, 4)),
+        ((2, 12, 8), (2, 12), 1, (12,)),  # signals, tokens
+        ((2, 13, 8), (2, 12, 8), 1, (12,)),
+        ((2, 7, 8), (2, 12), 1, (6,)),
+        ((2, 8, 8), (2, 12), 1, None),
+        ((2, 2, 8), (2, 5), 1, None),
+        ((2, 2, 6, 8), (2, 12), 1, None),
+        ((2, 100, 8), (2, 100, 64), 2, (100, 1)),  # frames
+        ((2, 51, 8), (2, 100, 64), 2, (50, 1)),
+        ((2, 8, 8), (2, 64, 32), 2, (4, 2)),
+        ((2, 30, 8), (2, 100, 64), 2, None),
     ],
 )
-def test_grids(output: Any, value: Any, grid: Any) -> None:
-    assert layers.grid_shape(output, value) == grid
+def test_grids(output: Any, value: Any, axes: int, grid: Any) -> None:
+    assert layers.grid_shape(output, value, axes) == grid
 
 
 @pytest.mark.parametrize(
@@ -70,7 +84,7 @@ def test_grids(output: Any, value: Any, grid: Any) -> None:
 def test_defaults(name: str, layer: str) -> None:
     its = score(name, params(name))
     for _ in range(2):  # the layers of a score are seen as often as one looks
-        assert layers.default(its, PIXELS) == layer
+        assert layers.default(its, PIXELS, 2) == layer
 
 
 @pytest.mark.parametrize(
@@ -92,7 +106,7 @@ def test_equal_what_flax_captures_and_the_gradient_of_the_layers_own_bias(
         )
         slope = jax.grad(lambda its: score(name, its)(PIXELS).sum())(its)
         one = score(name, its)
-        found = [layers.activation_and_slope(one, PIXELS, layer) for layer in those]
+        found = [layers.activation_and_slope(one, PIXELS, 2, layer) for layer in those]
         return captured["intermediates"], slope, found
 
     captured, of_params, found = everything(params(name))
@@ -108,9 +122,9 @@ def test_equal_what_flax_captures_and_the_gradient_of_the_layers_own_bias(
 
 def test_the_class_token_is_left_out() -> None:
     its = params("vit cls")
-    late = jax.jit(lambda x: layers.activation_and_slope(score("vit cls", its), x, "encoder/norm"))(
-        PIXELS
-    )
+    late = jax.jit(
+        lambda x: layers.activation_and_slope(score("vit cls", its), x, 2, "encoder/norm")
+    )(PIXELS)
     assert late[0].shape == (2, 4, 4, 8)
     assert not np.asarray(late[1]).any()  # it alone reaches the score from there on
 
@@ -124,7 +138,7 @@ def test_what_is_computed_again_or_in_a_loop_is_seen_all_the_same() -> None:
 def test_no_such_layer() -> None:
     with pytest.raises(InputError, match="'encoder/blocks_0/norm_3'. Did you mean 'encoder/blocks"):
         layers.activation_and_slope(
-            score("vit mean", params("vit mean")), PIXELS, "encoder/blocks_0/norm_3"
+            score("vit mean", params("vit mean")), PIXELS, 2, "encoder/blocks_0/norm_3"
         )
 
 
@@ -133,5 +147,22 @@ def test_a_tower_without_grids() -> None:
     flat = PIXELS.reshape(2, -1)
     its = tower.init(jax.random.key(0), {"value": flat}, train=False)["params"]
     of_flat = score("", its, tower)
-    with pytest.raises(InputError, match="no layer of this tower gives a grid"):
-        layers.default(lambda x: of_flat(x.reshape(2, -1)), PIXELS)
+    assert layers.default(lambda x: of_flat(x.reshape(2, -1)), PIXELS, 2) is None
+
+
+def test_tokens_of_a_text_have_places() -> None:
+    tower = text.Tower(embed_dim=6, vocab_size=9, width=8, depth=2, heads=2)
+    inputs = {
+        "value": np.array([[1, 2, 3], [4, 5, 0]]),
+        "mask": np.array([[1, 1, 1], [1, 1, 0]]) > 0,
+    }
+    its = tower.init(jax.random.key(0), inputs, train=False)["params"]
+    encode, vectors = token_vectors.of_vectors(tower, jnp.dtype("float32"), its, inputs)
+    of_vectors = cosine(encode, PARTNER)
+    assert layers.default(of_vectors, vectors, 1) == "encoder/blocks_1/norm_1"
+    activation, slope = jax.jit(
+        lambda v: layers.activation_and_slope(of_vectors, v, 1, "encoder/blocks_1/norm_1")
+    )(vectors)
+    assert activation.shape == slope.shape == (2, 3, 8)
+    assert np.asarray(slope)[inputs["mask"]].any(axis=1).all()
+    assert not np.asarray(slope)[~inputs["mask"]].any()

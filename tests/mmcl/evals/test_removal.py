@@ -233,6 +233,13 @@ def test_one_modality_cannot_be_removed() -> None:
         removal.evaluate(split({"image": np.eye(2)}, [0, 1]), None)  # type: ignore[arg-type]
 
 
+def test_records_that_lack_a_modality_are_refused() -> None:
+    embedded = split({m: np.eye(2, dtype=np.float32) for m in ("image", "text")}, [0, 1])
+    embedded.present["text"] = np.array([True, False])
+    with pytest.raises(InputError, match="some records of 'new' have no 'text'"):
+        removal.evaluate(embedded, None)
+
+
 def test_a_diverged_model_gets_no_numbers() -> None:
     z = {"image": np.eye(2), "text": np.full((2, 2), np.nan)}
     with pytest.raises(InputError, match="2 of 2 'text' .* diverged"):

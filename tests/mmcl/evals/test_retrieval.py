@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import json
 import math
@@ -62,6 +63,8 @@ def splits(draw):
 def literal_items(embedded, modality):
     found, seen = [], []
     for i, value in enumerate(embedded.shown[modality]):
+        if not embedded.has(modality)[i]:
+            continue
         if modality == "text":
             if (value, embedded.labels["concept"][i]) in seen:
                 continue
@@ -74,10 +77,11 @@ def literal_score(a_D, b_D):
     return sum(float(a) * float(b) for a, b in zip(a_D, b_D))
 
 
-def literal_retrieval(embedded, from_, to, at, tie):
+def literal_retrieval(embedded, from_, to, at, tie, queries=None):
     """Recall from the full score matrix, one Python loop after another."""
     label = embedded.labels["concept"]
-    queries, gallery = literal_items(embedded, from_), literal_items(embedded, to)
+    queries = literal_items(embedded, from_) if queries is None else queries
+    gallery = literal_items(embedded, to)
     ranks, chances = [], {k: [] for k in at}
     for q in queries:
         scored = [(literal_score(embedded.z[from_][q], embedded.z[to][g]), g) for g in gallery]
@@ -114,6 +118,85 @@ def test_equals_literal_loops(embedded):
     for key, value in metrics.items():
         low, high = sorted((strict[key], lenient[key]))
         assert low - 1e-12 <= value <= high + 1e-12, key
+
+
+@hypothesis.given(splits(), st.integers(0, 2**32 - 1))
+@hypothesis.settings(max_examples=40, deadline=None)
+def test_what_records_lack_is_no_item(embedded, seed):
+    """Nor does what then has no right answer ask for one."""
+    rng = np.random.default_rng(seed)
+    for modality, rows in embedded.z.items():
+        embedded.present[modality] = has_N = rng.random(len(rows)) < 0.7
+        has_N[0] = True
+        rows[~has_N] = np.nan
+    at, label = (1, 5), embedded.labels["concept"]
+    found = evaluate(embedded, at=at)
+    for a, b in (("image", "text"), ("text", "image")):
+        answers = {label[i] for i in literal_items(embedded, b)}
+        queries = [q for q in literal_items(embedded, a) if label[q] in answers]
+        strict, lenient = (
+            literal_retrieval(embedded, a, b, at, TIE * share, queries) for share in (1.25, 0.75)
+        )
+        for key in strict:
+            low, high = sorted((strict[key], lenient[key]))
+            assert low - 1e-12 <= found[f"{a}_to_{b}/{key}"] <= high + 1e-12, key
+
+
+def test_modalities_that_no_record_has_together():
+    z = {name: np.eye(4, dtype=np.float32) for name in ("image", "text")}
+    embedded = split(z, range(4), list("abcd"))
+    embedded.present["image"] = np.arange(4) < 2
+    embedded.present["text"] = np.arange(4) >= 2
+    assert evaluate(embedded) == {}
+    with pytest.raises(InputError, match="no 'image' of 'held_out' has a right answer in 'text'"):
+        evaluate(embedded, pairs=[("image", "text")])
+    embedded.present["text"] = np.zeros(4, bool)
+    with pytest.raises(InputError, match="no record of 'held_out' has a 'text'"):
+        evaluate(embedded)
+
+
+@hypothesis.given(splits(), st.integers(1, 4), st.integers(0, 2**32 - 1))
+@hypothesis.settings(max_examples=40, deadline=None)
+def test_by_a_label_equals_literal_loops_over_its_queries(embedded, artists, seed):
+    """The artist of a caption that several records show is that of the first of them."""
+    artist_N = np.random.default_rng(seed).integers(artists, size=len(embedded.ids))
+    names = ["Open Moji", "a/b", "x", "Ä ö/ü"]
+    embedded = dataclasses.replace(
+        embedded,
+        labels={**embedded.labels, "artist": artist_N.astype(np.int32)},
+        label_names={"artist": names},
+    )
+    at = (1, 2, 5)
+    found, plain = evaluate(embedded, by="artist", at=at), evaluate(embedded, at=at)
+    assert {name: found[name] for name in plain} == plain
+    parts = {name: value for name, value in found.items() if name not in plain}
+    expected = set()
+    for a, b in (("image", "text"), ("text", "image")):
+        queries = literal_items(embedded, a)
+        for artist in set(artist_N[queries].tolist()):
+            name = f"{a}_to_{b}/artist/" + ["Open_Moji", "a_b", "x", "Ä_ö_ü"][artist]
+            own = [q for q in queries if artist_N[q] == artist]
+            strict, lenient = (
+                literal_retrieval(embedded, a, b, at, TIE * share, own) for share in (1.25, 0.75)
+            )
+            for key in strict:
+                low, high = sorted((strict[key], lenient[key]))
+                assert low - 1e-12 <= parts[f"{name}/{key}"] <= high + 1e-12, key
+                expected.add(f"{name}/{key}")
+    assert parts.keys() == expected
+
+
+def test_values_without_names_are_numbers_and_equal_names_one_value():
+    z = {name: np.eye(4, dtype=np.float32) for name in ("image", "text")}
+    embedded = split(z, range(4), list("abcd"))
+    embedded.labels["artist"] = np.array([7, 7, 2, 0])
+    found = evaluate(embedded, by="artist", pairs=[("image", "text")])
+    assert [found[f"image_to_text/artist/{value}/queries"] for value in (0, 2, 7)] == [1, 1, 2]
+    embedded.label_names["artist"] = ["a b", "", "a/b", "", "", "", "", "c"]
+    found = evaluate(embedded, by="artist", pairs=[("image", "text")])
+    assert found["image_to_text/artist/a_b/queries"] == 2
+    assert found["image_to_text/artist/a_b/gallery"] == 4
+    assert found["image_to_text/artist/c/recall@1"] == 1
 
 
 def test_devices_change_nothing():
@@ -203,6 +286,7 @@ def test_a_diverged_model_gets_no_numbers(modality, value):
         (dict(pairs=[("image", "sound")]), r"no modality 'sound'.*\['image', 'text'\]"),
         (dict(pairs=[("image", "image")]), "name another modality"),
         (dict(label="kind"), r"no label 'kind'.*\['concept'\]"),
+        (dict(by="concepts"), "no label 'concepts' in 'held_out'. Did you mean 'concept'?"),
     ],
 )
 def test_wrong_options_are_named(options, message):

@@ -1,14 +1,11 @@
-"""Saliency maps against literal loops, and where they ought to point."""
+"""Saliency of a split's records: where maps ought to point, and that they beat random ones."""
 
 import functools
 from types import SimpleNamespace
 from typing import Any
 
 import flax.linen as nn
-import hypothesis
-import hypothesis.strategies as st
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import Mesh
@@ -18,96 +15,13 @@ from data_pipelines.pipeline import Pipeline
 from mmcl import experiment
 from mmcl.built_stage import build
 from mmcl.evals import saliency
-from mmcl.evals.embed import embed
+from mmcl.evals.embed import embed, make_encoders
 from mmcl.evals.embedded import Embedded
 from mmcl.evals.figure import numbers
-from mmcl.evals.input_scores import cosine, encoder
 from mmcl.mesh import data_mesh
-from mmcl.models import vit
-from mmcl.models.embedding import Embedding, unit
+from mmcl.models import bag, text
+from mmcl.models.embedding import Embedding
 from mmcl.models.towers import Towers
-
-seeds = st.integers(0, 2**31 - 1)
-
-
-@hypothesis.given(seeds)
-@hypothesis.settings(max_examples=10)
-def test_integrated_gradients_of_squares_are_exact(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    w, x, b = (rng.normal(size=(3, 4)).astype(np.float32) for _ in range(3))
-    found = saliency.integrated_gradients(
-        lambda value: jnp.sum(w * value**2, axis=-1), jnp.asarray(x), jnp.asarray(b), 3
-    )
-    np.testing.assert_allclose(found, w * (x**2 - b**2), rtol=1e-4, atol=1e-4)
-
-
-def test_integrated_gradients_are_complete_of_a_tower() -> None:
-    rng = np.random.default_rng(0)
-    tower = vit.Tower(embed_dim=6, width=8, depth=1, heads=2, patch=4)
-    value = rng.normal(size=(3, 8, 8, 3)).astype(np.float32)
-    params = tower.init(jax.random.key(0), {"value": value}, train=False)["params"]
-    partner = unit(rng.normal(size=(3, 6)))
-    score = cosine(encoder(tower, jnp.dtype("float32"), params, {}), partner)
-    baseline = jnp.full_like(value, 0.1)
-    difference = jax.jit(lambda: score(value) - score(baseline))()
-    found = jax.jit(lambda: saliency.integrated_gradients(score, value, baseline, 32))()
-    assert np.abs(difference).max() > 0.1
-    np.testing.assert_allclose(found.sum(axis=(1, 2, 3)), difference, atol=1e-3)
-
-
-@hypothesis.given(seeds)
-@hypothesis.settings(max_examples=10)
-def test_maps_of_a_layer_equal_literal_loops(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    activation, slope = rng.normal(size=(2, 2, 3, 4, 5)).astype(np.float32)
-    cam = np.asarray(saliency.grad_cam(jnp.asarray(activation), jnp.asarray(slope)))
-    norm = np.asarray(saliency.norm_grad(jnp.asarray(activation), jnp.asarray(slope)))
-    for b in range(2):
-        weight = [sum(slope[b, h, w, c] for h in range(3) for w in range(4)) / 12 for c in range(5)]
-        for h in range(3):
-            for w in range(4):
-                total = sum(activation[b, h, w, c] * weight[c] for c in range(5))
-                assert cam[b, h, w] == pytest.approx(max(total, 0), abs=1e-5)
-                lengths = [sum(v * v for v in x[b, h, w]) ** 0.5 for x in (activation, slope)]
-                assert norm[b, h, w] == pytest.approx(lengths[0] * lengths[1], rel=1e-4)
-
-
-@hypothesis.given(seeds)
-@hypothesis.settings(max_examples=20)
-def test_the_most_salient_come_first_and_ties_at_random(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    map_BxHxW = rng.integers(3, size=(2, 3, 4)).astype(np.float32)
-    chance = rng.random((2, 3, 4)).astype(np.float32)
-    found = np.asarray(saliency.ranked(jnp.asarray(map_BxHxW), jnp.asarray(chance)))
-    for rank, salient, coin in zip(found, map_BxHxW, chance):
-        order = sorted(range(12), key=lambda p: (-salient.flat[p], coin.flat[p]))
-        assert [rank.flat[p] for p in order] == list(range(12))
-
-
-@hypothesis.given(seeds)
-@hypothesis.settings(max_examples=10)
-def test_deletion_and_insertion_equal_literal_loops(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    value, w = rng.normal(size=(2, 2, 3, 4, 3)).astype(np.float32)
-    baseline = np.full_like(value, 0.25)
-    rank = np.stack([rng.permutation(12).reshape(3, 4) for _ in range(2)])
-
-    def score(x: Any) -> Any:
-        return jnp.tanh((w * x).sum(axis=(1, 2, 3)))
-
-    found = saliency.deletion_and_insertion(score, *map(jnp.asarray, (value, baseline, rank)))
-    for b in range(2):
-        for from_, to, area in ((value, baseline, found[0]), (baseline, value, found[1])):
-            heights = []
-            for part in range(17):
-                x = from_[b].copy()
-                for h in range(3):
-                    for v in range(4):
-                        if rank[b, h, v] < 12 * part / 16:
-                            x[h, v] = to[b, h, v]
-                heights.append(np.tanh((w[b] * x).sum()))
-            expected = sum((heights[i] + heights[i + 1]) / 2 for i in range(16)) / 16
-            assert area[b] == pytest.approx(expected, abs=1e-4)
 
 
 class Corner(nn.Module):
@@ -115,9 +29,19 @@ class Corner(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: Any, *, train: bool) -> Embedding:
-        x = nn.Conv(4, (2, 2), strides=2, name="conv")(inputs["value"])
-        seen = nn.tanh(x[:, : x.shape[1] // 2, : x.shape[2] // 2])
+        x = nn.tanh(nn.Conv(4, (2, 2), strides=2, name="conv")(inputs["value"]))
+        x = nn.tanh(nn.Conv(4, (1, 1), name="mix")(x))
+        seen = x[:, : x.shape[1] // 2, : x.shape[2] // 2]
         return Embedding(nn.Dense(5, name="projection")(seen.reshape(len(x), -1)))
+
+
+class Start(nn.Module):
+    """Sees the first half of a signal."""
+
+    @nn.compact
+    def __call__(self, inputs: Any, *, train: bool) -> Embedding:
+        x = nn.tanh(nn.Conv(4, (2,), strides=2, name="conv")(inputs["value"][..., None]))
+        return Embedding(nn.Dense(5, name="projection")(x[:, :4].reshape(len(x), -1)))
 
 
 class Source:
@@ -130,69 +54,150 @@ class Source:
         return self.n
 
     def __getitem__(self, i: int) -> dict[str, Any]:
-        pixels = np.random.default_rng(i).integers(256, size=(8, 8, 3), dtype=np.uint8)
-        return {"id": f"r{i}", "image": pixels, "flat": pixels[0, 0] / np.float32(255), "word": i}
+        rng = np.random.default_rng(i)
+        pixels = rng.integers(256, size=(8, 8, 3), dtype=np.uint8)
+        mask = np.arange(6) < 3 + i % 4
+        ids = np.where(mask, rng.integers(1, 20, size=6), 0).astype(np.int32)
+        return {
+            "id": f"r{i}", "image": pixels, "signal": rng.normal(size=16).astype(np.float32),
+            "flat": pixels[0, 0] / np.float32(255), "word": i, "one": np.float32(i),
+            "bag": {"value": ids, "mask": mask}, "said": {"value": ids, "mask": mask},
+        }  # fmt: skip
 
 
 def as_it_is(value: Any, *, rng: Any, train: bool) -> dict[str, Any]:
-    return {"value": np.asarray(value)}
+    return value if isinstance(value, dict) else {"value": np.asarray(value)}
 
 
-PIPELINE = Pipeline({name: [as_it_is] for name in ("image", "flat", "word")}, Source(1))
-TOWERS = Towers({"image": Corner(), "flat": Corner(), "word": Corner()})
+MODULES: dict[str, nn.Module] = {
+    "image": Corner(), "signal": Start(), "bag": bag.Tower(embed_dim=5, buckets=20),
+    "said": text.Tower(embed_dim=5, vocab_size=20, width=8, depth=1, heads=2),
+}  # fmt: skip
+TOWERS = Towers(MODULES)
+PIPELINE = Pipeline({name: [as_it_is] for name in (*MODULES, "flat", "word", "one")}, Source(1))
 
 
 @functools.cache
 def params() -> Any:
-    inputs = {"value": np.zeros((1, 8, 8, 3), np.float32)}
-    return {"image": Corner().init(jax.random.key(1), inputs, train=False)["params"]}
+    record = PIPELINE(Source(1)[0], 0, seed=(0,), train=False)
+    batch = {m: {k: v[None] for k, v in record[m].items()} for m in MODULES}
+    return jax.jit(TOWERS.init)(jax.random.key(1), batch)
 
 
-@jax.jit
-def encode(params: Any, value: Any) -> Any:
-    return unit(TOWERS.encode(params, "image", {"value": value}, train=False).z)
-
-
-def encode_batch(modality: str, inputs: Any) -> np.ndarray:
-    return np.asarray(encode(params(), inputs["value"]))
+@functools.cache
+def encoders(mesh: Mesh) -> Any:
+    return make_encoders(TOWERS, mesh)
 
 
 def setup(
-    monkeypatch: pytest.MonkeyPatch, n: int, batch_size: int, mesh: Mesh
+    monkeypatch: pytest.MonkeyPatch, n: int, batch_size: int, mesh: Mesh, modality: str = "image"
 ) -> tuple[Embedded, Any]:
     source = Source(n)
     monkeypatch.setattr(experiment, "open_source", lambda settings, split: source)
+
+    def encode_batch(modality: str, inputs: Any) -> np.ndarray:
+        return np.asarray(encoders(mesh)[modality](params()[modality], inputs))
+
     embedded = embed(
-        encode_batch, source, PIPELINE, split="val", batch_size=4, modalities=["image"]
+        encode_batch, source, PIPELINE, split="val", batch_size=4, modalities=[modality]
     )
-    z_NxD = embedded.z["image"]
-    partner = np.array(unit(z_NxD + np.random.default_rng(0).normal(0, 0.4, z_NxD.shape)))
-    embedded.z.update(dict.fromkeys(("text", "flat", "word"), partner))
+    z_NxD = embedded.z[modality]
+    partner = z_NxD + np.random.default_rng(0).normal(0, 0.4, z_NxD.shape)
+    partner = np.float32(partner / np.linalg.norm(partner, axis=1, keepdims=True))
+    others = [m for m in ("text", "image", "flat", "word", "one") if m != modality]
+    embedded.z.update(dict.fromkeys(others, partner))
     embedded.shown["text"] = embedded.ids  # type: ignore[index]
     model = SimpleNamespace(
-        settings=None, pipeline=PIPELINE, batch_size=batch_size, mesh=mesh,
-        towers=TOWERS, params=params() | {"flat": {}, "word": {}},
+        settings=None, pipeline=PIPELINE, batch_size=batch_size, mesh=mesh, prefix=None,
+        towers=TOWERS, params=params() | {"flat": {}, "word": {}, "one": {}},
     )  # fmt: skip
     return embedded, model
 
 
+def explained(
+    embedded: Embedded, model: Any, modality: str, layer: Any, steps: int = 32
+) -> saliency.Explained:
+    record_N = np.arange(len(embedded.ids))
+    ((_, found),) = saliency.explained(embedded, model, record_N, modality, "text", layer, steps, 0)
+    return found
+
+
 def test_maps_point_at_what_is_seen(monkeypatch: pytest.MonkeyPatch, one_device: Mesh) -> None:
-    embedded, model = setup(monkeypatch, 8, 8, one_device)
-    ((_, found),) = saliency.explained(
-        embedded, model, np.arange(8), "image", "text", "conv", 16, 0
-    )
+    found = explained(*setup(monkeypatch, 8, 8, one_device), "image", "conv")
     assert found.maps.keys() >= set(saliency.METHODS)
     seen = np.zeros((8, 8), bool)
     seen[:4, :4] = True
-    assert not found.maps["integrated_gradients"][:, ~seen].any()
-    assert found.maps["integrated_gradients"][:, seen].any(axis=1).all()
+    for of_pixels in ("integrated_gradients", "gradient_x_input"):
+        assert not found.maps[of_pixels][:, ~seen].any()
+        assert found.maps[of_pixels][:, seen].any(axis=1).all()
     blurred = np.zeros((8, 8), bool)
     blurred[:5, :5] = True  # places are two pixels wide, and are drawn smoothly
     assert not found.maps["norm_grad"][:, ~blurred].any()
+    assert found.there.all() and found.there.shape == (8, 8, 8)
     for b in range(8):
-        np.testing.assert_array_equal(
-            found.value[b], np.random.default_rng(b).integers(256, size=(8, 8, 3), dtype=np.uint8)
-        )
+        np.testing.assert_array_equal(found.value[b], Source(8)[b]["image"])
+
+
+def test_of_several_layers_norm_grad_is_combined_and_grad_cam_reads_the_last(
+    monkeypatch: pytest.MonkeyPatch, one_device: Mesh
+) -> None:
+    embedded, model = setup(monkeypatch, 8, 8, one_device)
+    conv, mix, both = (
+        explained(embedded, model, "image", layer).maps
+        for layer in ("conv", "mix", ["conv", "mix"])
+    )
+    expected = np.sqrt(conv["norm_grad"] * mix["norm_grad"])
+    np.testing.assert_allclose(both["norm_grad"], expected, atol=1e-5)
+    np.testing.assert_allclose(both["grad_cam"], mix["grad_cam"], atol=1e-6)
+    assert np.abs(mix["grad_cam"] - conv["grad_cam"]).max() > 1e-4
+
+
+def test_signals(monkeypatch: pytest.MonkeyPatch, one_device: Mesh) -> None:
+    embedded, model = setup(monkeypatch, 6, 6, one_device, "signal")
+    found = explained(embedded, model, "signal", None)
+    assert {of.shape for of in found.maps.values()} == {(6, 16)}
+    assert not found.maps["integrated_gradients"][:, 8:].any()
+    assert found.maps["integrated_gradients"][:, :8].all()
+    assert not found.maps["norm_grad"][:, 9:].any() and found.maps["norm_grad"][:, :8].any()
+    figures = numbers(saliency.evaluate(embedded, model, modality="signal"))
+    assert figures["saliency_signal/completeness_error"] < 0.01
+
+
+@pytest.mark.parametrize("modality", ["bag", "said"])
+def test_tokens(monkeypatch: pytest.MonkeyPatch, one_device: Mesh, modality: str) -> None:
+    embedded, model = setup(monkeypatch, 8, 8, one_device, modality)
+    found = explained(embedded, model, modality, None)
+    mask = np.stack([Source(8)[i][modality]["mask"] for i in range(8)])
+    np.testing.assert_array_equal(found.there, mask)
+    grids = {"grad_cam", "norm_grad", "random_grid"} if modality == "said" else set()
+    pixels = {"integrated_gradients", "gradient_x_input", "random"}
+    assert found.maps.keys() == pixels | grids
+    for map_of in found.maps.values():
+        assert map_of.shape == (8, 6) and not map_of[~mask].any()
+    for of_tokens in ("integrated_gradients", "gradient_x_input"):
+        assert found.maps[of_tokens][mask].all()
+    figures = numbers(saliency.evaluate(embedded, model, modality=modality))
+    task = f"saliency_{modality}"
+    assert figures[f"{task}/completeness_error"] < 0.01
+    better = figures[f"{task}/random/deletion"] - figures[f"{task}/integrated_gradients/deletion"]
+    assert better > 0.02
+
+
+def test_a_bags_gradient_times_input_is_in_closed_form(
+    monkeypatch: pytest.MonkeyPatch, one_device: Mesh
+) -> None:
+    """d cos(z, p) / dz · e / n, with z the mean of the vectors e of n tokens."""
+    embedded, model = setup(monkeypatch, 5, 5, one_device, "bag")
+    found = explained(embedded, model, "bag", None, 2).maps["gradient_x_input"]
+    table = np.asarray(params()["bag"]["embedding"], np.float64)
+    for b in range(5):
+        record = Source(5)[b]["bag"]
+        ids = record["value"][record["mask"]]
+        z, p = table[ids].mean(axis=0), embedded.z["text"][b].astype(np.float64)
+        length = np.linalg.norm(z)
+        slope = (p - (z @ p) * z / length**2) / length
+        own = {i: slope @ table[i] / len(ids) for i in ids}
+        np.testing.assert_allclose(found[b][: len(ids)], [own[i] for i in ids], atol=1e-5)
 
 
 def test_faithful_maps_beat_random_ones(monkeypatch: pytest.MonkeyPatch, one_device: Mesh) -> None:
@@ -206,13 +211,16 @@ def test_faithful_maps_beat_random_ones(monkeypatch: pytest.MonkeyPatch, one_dev
     assert found["saliency/count"] == 8
 
 
+@pytest.mark.parametrize("modality", ["image", "said"])
 def test_devices_and_batches_change_nothing(
-    monkeypatch: pytest.MonkeyPatch, one_device: Mesh
+    monkeypatch: pytest.MonkeyPatch, one_device: Mesh, modality: str
 ) -> None:
     expected = None
-    for mesh, batch_size in ((one_device, 8), (one_device, 5), (data_mesh(), 16)):
-        embedded, model = setup(monkeypatch, 12, batch_size, mesh)
-        found = numbers(saliency.evaluate(embedded, model, records=8, steps=3, layer="conv"))
+    sizes = [(one_device, 8), (data_mesh(), 16), *([(one_device, 5)] * (modality == "image"))]
+    for mesh, batch_size in sizes:
+        embedded, model = setup(monkeypatch, 12, batch_size, mesh, modality)
+        options: Any = dict(modality=modality, records=8, steps=3)
+        found = numbers(saliency.evaluate(embedded, model, **options))
         expected = expected or found
         assert found == pytest.approx(expected, abs=1e-5)
 
@@ -229,18 +237,19 @@ def test_a_real_model(tiny_config: dict[str, Any], one_device: Mesh) -> None:
         model = stage.model(stage.init())
     embedded = model.embed("unseen_artist")
     with jax.set_mesh(one_device):
-        found = numbers(saliency.evaluate(embedded, model, records=5))
+        options: Any = dict(modality="text", to="image", records=5)
+        found = numbers(saliency.evaluate(embedded, model, **options))
     methods = [*saliency.METHODS, "random", "random_grid"]
     assert found.keys() == {
-        *(f"saliency/{method}/{way}" for method in methods for way in ("deletion", "insertion")),
-        *(f"saliency/{name}" for name in ("score", "baseline_score", "completeness_error")),
-        "saliency/count",
+        *(f"saliency_text/{one}/{way}" for one in methods for way in ("deletion", "insertion")),
+        *(f"saliency_text/{one}" for one in ("score", "baseline_score", "completeness_error")),
+        "saliency_text/count",
     }
     record = saliency.spaced(np.arange(len(embedded.ids)), 5)
     cosines = np.sum(embedded.z["image"][record] * embedded.z["text"][record], axis=1)
-    assert found["saliency/score"] == pytest.approx(cosines.mean(), abs=1e-5)
-    assert found["saliency/completeness_error"] < 0.02
-    assert found["saliency/count"] == 5
+    assert found["saliency_text/score"] == pytest.approx(cosines.mean(), abs=1e-5)
+    assert found["saliency_text/completeness_error"] < 0.02
+    assert found["saliency_text/count"] == 5
 
 
 @pytest.mark.parametrize(
@@ -251,15 +260,26 @@ def test_a_real_model(tiny_config: dict[str, Any], one_device: Mesh) -> None:
         (dict(to="image"), "no partner of itself"),
         (dict(to="sound"), "no modality 'sound' in 'val'"),
         (dict(modality="sound"), "no modality 'sound'"),
-        (dict(modality="flat"), r"'flat' is no pictures \(H, W, C\)"),
+        (dict(modality="one"), "'one' is one number a record"),
         (dict(modality="word"), "'word' reads int64, which has no gradient"),
         (dict(layer="cnv"), "no grid of parts at 'cnv'. Did you mean 'conv'"),
+        (dict(layer=["conv", "cnv"]), "no grid of parts at 'cnv'"),
     ],
 )
 def test_wrong_options_are_named(
     monkeypatch: pytest.MonkeyPatch, one_device: Mesh, options: dict[str, Any], message: str
 ) -> None:
     embedded, model = setup(monkeypatch, 4, 4, one_device)
-    embedded.shown.update(word=embedded.ids, flat=embedded.ids)  # type: ignore[attr-defined]
+    embedded.shown.update(word=embedded.ids, one=embedded.ids)  # type: ignore[attr-defined]
     with pytest.raises(InputError, match=message):
         saliency.evaluate(embedded, model, **options)
+
+
+def test_a_prefix_is_explained_alone(monkeypatch: pytest.MonkeyPatch, one_device: Mesh) -> None:
+    embedded, model = setup(monkeypatch, 4, 4, one_device, "bag")
+    short = {m: z[:, :2] / np.linalg.norm(z[:, :2], axis=1)[:, None] for m, z in embedded.z.items()}
+    embedded.z.update(short)
+    model.prefix = 2
+    found = numbers(saliency.evaluate(embedded, model, modality="bag", steps=2))
+    cosines = np.sum(short["bag"] * short["text"], axis=1)
+    assert found["saliency_bag/score"] == pytest.approx(cosines.mean(), abs=1e-5)

@@ -152,3 +152,47 @@ def test_every_tower_starts_from_its_own_numbers_and_the_same_ones_each_time():
     assert {p.shape for p in jax.tree.leaves(first["a"])} == {
         p.shape for p in jax.tree.leaves(first["b"])
     }
+
+
+def views(counts=(2, 1, 3, 2), seed=0):
+    """Token ids of up to three texts a record, and which are there."""
+    rng = np.random.default_rng(seed)
+    present = np.arange(3) < np.array(counts)[:, None]
+    value = rng.integers(0, VOCAB, (B, 3, 5), dtype=np.int32)
+    mask = np.arange(5) < rng.integers(1, 6, (B, 3, 1))
+    return {"value": value, "mask": mask, "present": present}
+
+
+def test_views_are_encoded_one_by_one_and_averaged_where_they_are_there(params):
+    encode, inputs = encoder("text"), views()
+    out = encode(params, inputs)
+    assert out.views.shape == (B, 3, EMBED) and out.tokens is None
+    alone = [
+        encode(params, {name: inputs[name][:, k] for name in ("value", "mask")}).z for k in range(3)
+    ]
+    np.testing.assert_allclose(out.views, np.stack(alone, axis=1), rtol=1e-5, atol=1e-6)
+    for z, views_KxD, there in zip(out.z, out.views, inputs["present"]):
+        unit = [v / np.linalg.norm(v) for v in np.float64(views_KxD[there])]
+        np.testing.assert_allclose(z, np.mean(unit, axis=0), rtol=1e-4, atol=1e-5)
+
+
+def test_parameters_do_not_hang_on_how_many_views_there_are(params):
+    fresh = jax.jit(Towers(MODULES).init)(jax.random.key(0), {**batch(), "text": views()})
+    jax.tree.map(np.testing.assert_array_equal, fresh, params)
+
+
+def test_every_view_has_a_key_of_its_own():
+    class Keys(nn.Module):
+        @nn.compact
+        def __call__(self, inputs, *, train):
+            self.param("unused", nn.initializers.zeros, ())
+            return Embedding(jax.vmap(lambda key: jax.random.normal(key, (2,)))(inputs["key"]))
+
+    towers = Towers({"text": Keys()})
+    keys_B = jax.random.split(jax.random.key(1), B)
+    inputs = {**views(), "key": keys_B}
+    drawn = towers.encode({"text": {"unused": jnp.float32(0)}}, "text", inputs, train=True).views
+    assert len(np.unique(np.asarray(drawn)[..., 0])) == B * 3
+    moved = {name: x[::-1] for name, x in inputs.items()}
+    again = towers.encode({"text": {"unused": jnp.float32(0)}}, "text", moved, train=True).views
+    np.testing.assert_array_equal(again, drawn[::-1])

@@ -18,13 +18,12 @@ def value_and_gradient(make_objective):
     @jax.jit
     def run(params, state, embeddings, batch):
         def loss(params, embeddings):
-            result = objective(params, state, embeddings, batch, jax.random.key(0))
-            (term,) = result.terms.values()
-            return term.mean(), (term, result)
+            terms = objective(params, state, embeddings, batch, jax.random.key(0)).terms
+            return sum(term.mean() for term in terms.values()), terms
 
         value_and_grad = jax.value_and_grad(loss, (0, 1), has_aux=True, allow_int=True)
-        (value, (term, _)), gradient = value_and_grad(params, embeddings)
-        return value, term, gradient
+        (value, terms), gradient = value_and_grad(params, embeddings)
+        return value, terms, gradient
 
     return objective, run
 
@@ -33,15 +32,25 @@ def floats(tree):
     return [x for x in jax.tree.leaves(tree) if x.dtype.kind == "f"]
 
 
-def filled(embeddings, absent, filler):
-    """The same embeddings with other numbers where nothing is present."""
+def modalities(name):
+    """What the name of a term says it is about, each once."""
+    return {word for word in name.split("_") if word in ("image", "text")}
+
+
+def filled(embeddings, batch, absent, filler):
+    """Both with other numbers where nothing is present."""
 
     def fill(x, gone_B):
         if x is None or x.dtype == bool:
             return x
-        return np.where(gone_B.reshape(-1, *(1,) * (x.ndim - 1)), np.float32(filler), x)
+        return np.where(gone_B.reshape(-1, *(1,) * (x.ndim - 1)), x.dtype.type(filler), x)
 
-    return {m: type(e)(*(fill(x, absent[m]) for x in e)) for m, e in embeddings.items()}
+    others = {
+        "teacher": {m: fill(x, absent[m]) for m, x in batch["teacher"].items()},
+        "text": {name: fill(x, absent["text"]) for name, x in batch["text"].items()},
+    }
+    embeddings = {m: type(e)(*(fill(x, absent[m]) for x in e)) for m, e in embeddings.items()}
+    return embeddings, batch | others
 
 
 def test_what_is_absent_has_no_say_and_no_gradient(value_and_gradient, make_problem):
@@ -49,11 +58,11 @@ def test_what_is_absent_has_no_say_and_no_gradient(value_and_gradient, make_prob
     params, state, embeddings, batch = make_problem(objective, B, D, np.float32, seed=3)
     absent = {m: ~here for m, here in batch["present"].items()}
     assert all(gone.any() for gone in absent.values())
-    value, term, _ = run(params, state, embeddings, batch)
-    assert value != 0 and np.isfinite(term.value_B).all()
+    value, terms, _ = run(params, state, embeddings, batch)
+    assert value != 0 and all(np.isfinite(term.value_B).all() for term in terms.values())
     for filler in (0.0, 1e3):
-        others = filled(embeddings, absent, filler)
-        other, _, (of_params, of_embeddings) = run(params, state, others, batch)
+        others = filled(embeddings, batch, absent, filler)
+        other, _, (of_params, of_embeddings) = run(params, state, *others)
         assert other == value and all(np.isfinite(x).all() for x in floats(of_params))
         for m in embeddings:
             for gradient in floats(of_embeddings[m]):
@@ -63,31 +72,38 @@ def test_what_is_absent_has_no_say_and_no_gradient(value_and_gradient, make_prob
 def test_a_record_without_one_half_has_no_weight(value_and_gradient, make_problem):
     objective, run = value_and_gradient
     params, state, embeddings, batch = make_problem(objective, B, D, np.float32, seed=3)
-    _, term, _ = run(params, state, embeddings, batch)
-    whole = batch["present"]["image"] & batch["present"]["text"]
-    if ("image", "image") in objective.pairs:
-        whole = batch["present"]["image"]
-    assert term.weight_B.dtype == np.float32 and not np.any(term.weight_B[~whole])
-    assert np.any(term.weight_B[whole]) and not np.any(term.value_B[term.weight_B == 0])
+    _, terms, _ = run(params, state, embeddings, batch)
+    for name, term in terms.items():
+        whole = np.all([batch["present"][m] for m in modalities(name)], axis=0)
+        assert term.weight_B.dtype == np.float32 and not np.any(term.weight_B[~whole])
+        assert np.any(term.weight_B[whole]) and not np.any(term.value_B[term.weight_B == 0])
 
 
 @pytest.mark.parametrize("without", [("image",), ("image", "text")])
 def test_nothing_present_costs_nothing(value_and_gradient, make_problem, without):
     objective, run = value_and_gradient
-    params, state, embeddings, batch = make_problem(objective, B, D, np.float32)
-    for m in without:
-        batch["present"][m] = np.zeros(B, bool)
-    value, _, gradient = run(params, state, embeddings, batch)
-    assert value == 0 and not any(x.any() for x in floats(gradient))
+    nobody = {m: np.zeros(B, bool) for m in without}
+    problem = make_problem(objective, B, D, np.float32, present=nobody)
+    value, terms, (of_params, of_embeddings) = run(*problem)
+    others = {name for name in terms if not modalities(name) & set(without)}
+    assert not any(terms[name].weight_B.any() for name in terms if name not in others)
+    assert value == sum(terms[name].mean() for name in others)
+    there = {m: x for m, x in of_embeddings.items() if m in without or not others}
+    assert not any(x.any() for x in floats((of_params, there)))
+    assert all(np.isfinite(x).all() for x in floats(of_embeddings))
 
 
 def test_what_it_multiplies_similarities_by_is_logged(make_objective, make_problem):
     objective = make_objective(B, D)
     params, state, embeddings, batch = make_problem(objective, B, D, np.float32, seed=3)
-    for log_scale in (-0.5, 2.0):
+    if "log_scale" not in params:
+        pytest.skip("its scale is not learned")
+    np.testing.assert_allclose(np.exp(params["log_scale"]), objective.init_scale, rtol=1e-6)
+    for log_scale in (-0.5, 2.0, 6.0):
         params["log_scale"] = np.float32(log_scale)
         metrics = objective(params, state, embeddings, batch, jax.random.key(0)).metrics
-        np.testing.assert_allclose(metrics["logit_scale"], np.exp(log_scale), rtol=1e-6)
+        scale = min(np.exp(log_scale), objective.max_scale or np.inf)
+        np.testing.assert_allclose(metrics["logit_scale"], scale, rtol=1e-6)
 
 
 def test_no_objective_is_forgotten(all_objectives):
@@ -100,8 +116,10 @@ def test_no_objective_is_forgotten(all_objectives):
 
 def test_a_batch_of_one_is_finite(make_objective, make_problem):
     objective = make_objective(1, D)
-    params, state, embeddings, batch = make_problem(objective, 1, D, np.float32, seed=1)
-    batch["present"] = {m: np.ones(1, bool) for m in embeddings}
+    everybody = {m: np.ones(1, bool) for m in ("image", "text")}
+    params, state, embeddings, batch = make_problem(
+        objective, 1, D, np.float32, seed=1, present=everybody
+    )
 
     def loss(embeddings):
         result = objective(params, state, embeddings, batch, jax.random.key(0))

@@ -1,0 +1,35 @@
+"""The quickstart with the plain loss of CLIP: what the other objectives are compared with.
+
+Paper:     Radford et al. 2021 (CLIP), symmetric softmax with one positive a record.
+Claim:     none; a baseline. A third as long as the quickstart, so that three seeds of it and of
+           another experiment take some minutes.
+Parent:    quickstart.py; the objective does not know that several pictures show one emoji; half
+           as wide a picture tower, 200 steps, one evaluation at the end.
+Command:   mmcl train experiments/clip_emoji.py
+           `:runlocal` takes four small steps.
+Hardware:  two CPU cores (AMD EPYC), no accelerator.
+Time:      TIME
+Metric:    METRIC
+"""
+
+from ml_collections import ConfigDict
+from quickstart import get_config as parent
+
+ARGS = ("runlocal",)
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    config = parent(arg)
+    config.objective = dict(name="infonce", init_scale=20.0)
+    config.eval.prefixes = [8, 16]
+    config.next_steps = []
+    if arg is None:
+        config.steps = 200
+        config.towers.image.widths = [48, 96]
+        config.eval.every = config.checkpoint.every = None
+        config.eval.evaluators = [
+            dict(name="retrieval"),
+            dict(name="zeroshot", label="group", templates=["{}", "a picture of {}"]),
+            dict(name="geometry"),
+        ]
+    return config
