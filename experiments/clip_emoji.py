@@ -8,8 +8,10 @@ Parent:    quickstart.py; the objective does not know that several pictures show
 Command:   mmcl train experiments/clip_emoji.py
            `:runlocal` takes four small steps.
 Hardware:  two CPU cores (AMD EPYC), no accelerator.
-Time:      TIME
-Metric:    METRIC
+Time:      not measured by itself; a run is the quickstart's with a third of its steps.
+Metric:    unseen_artist text_to_image recall@10 .359 ± .006, image_to_text .328 ± .007 (chance
+           .008); unseen_concept text_to_image .328 ± .014 (chance .05); zero-shot over 9 groups
+           .337 ± .009; seeds 0 to 2.
 """
 
 from ml_collections import ConfigDict

@@ -3,14 +3,20 @@
 Paper:     Radford et al. 2021 (CLIP), symmetric softmax, between captions and pictures and between
            captions and voices; stamps of one caption are positives of each other (Khosla et al.
            2020, SupCon).
-Claim:     x
+Claim:     on 783 stamps alone, with nothing pretrained, captions in seven languages find pictures
+           of stamps that were never seen, and voices the captions that they read: recall@10 of .34
+           and .18, against .07 by chance.
 Data:      `stamps`: Tux Paint's 783 stamps to train on and 167 others to judge by.
 Command:   mmcl data get stamps
            mmcl train experiments/stamps.py
            `:runlocal` takes four small steps on the quickstart's emoji, which have no voices.
 Hardware:  two CPU cores (AMD EPYC), no accelerator.
-Time:      x
-Metric:    x
+Time:      444 CPU-seconds, pictures and sounds decoded beforehand; the whole command was not
+           measured.
+Metric:    `val`, recall@10 of text_to_image .338, image_to_text .359, speech_to_text .185,
+           text_to_speech .196, chance .07; image and speech, which are never contrasted, .148 and
+           .117, chance .08. Text_to_image by English captions alone .252, by German ones .288. One
+           run, seed 0.
 """
 
 from ml_collections import ConfigDict
@@ -91,11 +97,45 @@ def get_config(arg: str | None = None) -> ConfigDict:
     )
     config.checkpoint = dict(every=100, keep=2)
     config.log_every = 10
+    config.next_steps = [
+        [
+            "Ask the model in any of its languages",
+            'mmcl search runs/stamps --text "un oiseau rouge"',
+            "prints the nearest pictures of both splits and saves a contact sheet",
+        ],
+        [
+            "Ask for a voice",
+            'mmcl search runs/stamps --from text --to speech --text "красная птица"',
+            "the nearest clips; the contact sheet shows their spectrograms",
+        ],
+        [
+            "Bind pictures and voices directly",
+            "mmcl train experiments/stamps.py --workdir runs/stamps-bound --config.objective.pairs="
+            '\'[["image","text"],["speech","text"],["image","speech"]]\'',
+            "here they meet by way of the captions alone",
+        ],
+    ]
 
-    if arg == "runlocal":
+    if (
+        arg == "runlocal"
+    ):  # on the emoji, which are pixels, have names in three languages, no voices
         config.steps = 4
         config.batch_size = 16
         config.source = dict(name="emoji", split="train", limit=32)
+        config.transforms.image[:2] = [dict(name="image.composite")]
+        languages = config.transforms.text[0]["languages"] = ["en", "de", "fr"]
+        config.transforms.text[1]["most"] = len(languages)
+        del config.transforms["speech"], config.towers["speech"]
+        config.objective.pairs = [["image", "text"]]
         config.schedule.warmup = 1
-        config.eval.every = 2
+        config.eval = dict(
+            splits=["unseen_artist"],
+            evaluators=[
+                dict(name="retrieval"),
+                dict(name="mean_rank_variance", languages=languages),
+                dict(name="zeroshot", label="group"),
+                dict(name="geometry"),
+            ],
+            every=2,
+        )
     return config

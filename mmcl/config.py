@@ -16,7 +16,7 @@ from data_pipelines.names import nearest
 from data_pipelines.own_code import own_code
 
 # sections that an experiment need not have
-LEFT_OUT = ("checkpoint", "eval", "faults", "guard", "mesh", "wandb")
+LEFT_OUT = ("checkpoint", "eval", "faults", "guard", "mesh", "teacher", "wandb")
 
 
 def experiment_file(path: str) -> Path:

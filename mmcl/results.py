@@ -97,7 +97,7 @@ def _row(a: str, b: str, changes: Sequence[tuple[str, str]], one: Compared, clai
     papers = header(configs.experiment_file(configs.split(b)[0])).papers
     lower = claim.startswith("-")
     shown = one.high < 0 if lower else one.low > 0
-    words = ["mmcl", "compare", a, b, "--seeds", str(len(one.a_N)), "--claim", claim]
+    words = ["mmcl", "compare", a, b, "--seeds", str(len(one.a_N)), f"--claim={claim}"]
     words += [f"--config.{key}={value}" for key, value in changes]
     return Row(
         method=", ".join(papers) or "none",
@@ -106,15 +106,20 @@ def _row(a: str, b: str, changes: Sequence[tuple[str, str]], one: Compared, clai
         claim=f"{one.metric.removeprefix('eval/')} is {'lower' if lower else 'higher'}",
         its=_mean_and_sd(one.a_N),
         ours=_mean_and_sd(one.b_N),
-        difference=f"{one.difference:+.4f}",
-        interval=f"{one.low:+.4f} to {one.high:+.4f}",
+        difference=_number(one.difference, "+"),
+        interval=f"{_number(one.low, '+')} to {_number(one.high, '+')}",
         shown="yes" if shown else "no",
         command=f"`{shlex.join(words)}`",
     )
 
 
 def _mean_and_sd(values: Sequence[float]) -> str:
-    return f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}"
+    return f"{_number(float(np.mean(values)))} ± {_number(float(np.std(values, ddof=1)))}"
+
+
+def _number(x: float, sign: str = "") -> str:
+    """Four decimals; of what is large none."""
+    return f"{x:{sign},.0f}" if abs(x) >= 1000 else f"{x:{sign}.4f}"
 
 
 def _line(cells: Sequence[str]) -> str:

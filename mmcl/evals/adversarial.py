@@ -115,7 +115,7 @@ def answered(
             figures[f"{way}/{name}/recall@{k}"] = PerItem(rank_Q <= k, label_Q)
         figures[f"{way}/clean/chance@{k}"] = chance(right_Q, len(label_G), k)
     right = rank["clean"] == 1
-    for name in rank.keys() - {"clean"}:
+    for name in [name for name in rank if name != "clean"]:
         figures[f"{way}/{name}/success"] = PerItem(rank[name][right] > 1, label_Q[right])
     figures[f"{way}/clean/count"] = float(len(label_Q))
     return figures

@@ -52,8 +52,7 @@ def evaluate(
       at: the K of recall@K.
 
     Returns:
-      For each pair, under `<from>_to_<to>/late/`, what `retrieval` tells: `recall@K`, `chance@K`,
-      `median_rank`, `queries`, `gallery`.
+      What `retrieval` tells, by the same names: list one of the two.
 
     Raises:
       InputError: a tower gives no tokens, or they are not finite.
@@ -76,7 +75,7 @@ def evaluate(
         (rows, label_Q), (cols, label_G) = sides[from_], sides[to]
         rank_Q = all_pairs.ranked(rows, cols, late)[: len(label_Q)]
         for metric, figure in answered(rank_Q, label_Q, label_G, at).items():
-            figures[f"{from_}_to_{to}/late/{metric}"] = figure
+            figures[f"{from_}_to_{to}/{metric}"] = figure
     return figures
 
 

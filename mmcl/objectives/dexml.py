@@ -50,6 +50,9 @@ class Objective:
         top: k of `soft_top_k`.
         init_scale: first value of the learned logit scale 1/τ.
         max_scale: its upper bound; None for none.
+
+    Raises:
+        InputError: `top` is less than 1.
     """
 
     pairs: tuple[tuple[str, str], ...] = (("text", "label"),)
@@ -57,6 +60,10 @@ class Objective:
     top: int = 5
     init_scale: float = 1 / 0.07
     max_scale: float | None = 100.0
+
+    def __post_init__(self) -> None:
+        if self.top < 1:
+            raise InputError(f"config.objective.top: {self.top} should be 1 or more.")
 
     def init(self, key: jax.Array) -> dict[str, Any]:
         return {"log_scale": jnp.float32(math.log(self.init_scale))}

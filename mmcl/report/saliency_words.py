@@ -19,6 +19,9 @@ from data_pipelines.transforms import ngrams
 from mmcl.evals.saliency import METHODS, Explained
 
 Transform = Callable[..., Any]
+ROW = Markup(
+    '<tr>{}<td class="left" style="padding-left: 0.7rem">{}</td><td class="left">{}</td></tr>'
+)
 
 
 class Units(NamedTuple):
@@ -57,9 +60,7 @@ def coloured(
         for k, (name, of_method) in enumerate(maps.items()):
             head = Markup('<th rowspan="{}">{}</th>').format(len(maps), caption) if k == 0 else ""
             told = spans(of_text, of_method[i][masks[i]])
-            rows += Markup('<tr>{}<td class="left">{}</td><td class="left">{}</td></tr>').format(
-                head, name.replace("_", " "), told
-            )
+            rows += ROW.format(head, name.replace("_", " "), told)
     return Markup('<table aria-label="{}"><tbody>{}</tbody></table>').format(label, rows)
 
 
@@ -76,7 +77,7 @@ def spans(of_text: Units, map_T: np.ndarray) -> Markup:
 def strength(map_of: np.ndarray) -> np.ndarray:
     """From 0, the least (or 0, where some is negative), to 1, the greatest."""
     low, high = max(float(map_of.min()), 0.0), float(map_of.max())
-    return ((map_of - low) / max(high - low, 1e-12)).clip(0, 1)
+    return ((map_of.astype(np.float64) - low) / max(high - low, 1e-12)).clip(0, 1)
 
 
 def units(transform: Transform, text: str, id_T: np.ndarray) -> Units:

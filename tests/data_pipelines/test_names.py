@@ -144,7 +144,11 @@ def test_own_modules_that_cannot_be_used(own: Callable[[str, str], Path]) -> Non
     "text, line, error",
     [
         ("\nimport ow\n", 2, "ModuleNotFoundError: No module named 'ow'"),
-        ("import own_broken.inner\n", 1, "ModuleNotFoundError: No module named 'own_broken.inner'"),
+        (
+            "import own_failing.inner\n",
+            1,
+            "ModuleNotFoundError: No module named 'own_failing.inner'",
+        ),
         ("class Tower(:\n", 1, "SyntaxError: invalid syntax"),
         ("x = 1\nx.y\n", 2, "AttributeError: 'int' object has no attribute 'y'"),
     ],
@@ -152,9 +156,9 @@ def test_own_modules_that_cannot_be_used(own: Callable[[str, str], Path]) -> Non
 def test_own_modules_that_fail(
     own: Callable[[str, str], Path], text: str, line: int, error: str
 ) -> None:
-    file = own("own_broken", text)
-    message = said("mmcl.models", "own_broken")
-    where = f"config.x.name: cannot import 'own_broken': {file}, line {line}: "
+    file = own("own_failing", text)
+    message = said("mmcl.models", "own_failing")
+    where = f"config.x.name: cannot import 'own_failing': {file}, line {line}: "
     assert message.startswith(where + error)
 
 

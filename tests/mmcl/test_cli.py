@@ -359,6 +359,7 @@ def test_help_names_the_commands_in_the_order_of_their_use() -> None:
         "search",
         "sweep",
         "compare",
+        "methods",
         "inspect",
         "plan",
         "data",

@@ -129,7 +129,7 @@ CHANGED = [  # dotted key (to set, or to delete with ...), value, message
     ("stages", [{"steps": 0}], "Stage 0: config.steps: 0 should be 1 or more."),
     ("stages", [{"carry": "optimizer"}], "Stage 0: carry: 'optimizer' should be a list of 'opt"),
     ("stages", [{"carry": ["all"]}],
-     "Stage 0: carry.0: 'all' should be 'optimizer' or 'objective'."),
+     "Stage 0: carry.0: 'all' should be 'optimizer' or 'objective' or 'teacher'."),
 ]  # fmt: skip
 
 

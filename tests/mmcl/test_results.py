@@ -33,7 +33,7 @@ def test_a_claim_is_shown_where_the_interval_lies_on_its_side(
     row = record(tmp_path / "R.md", A, B, [("steps", "9")], FOUND, claim)
     assert row.shown == shown and rows(tmp_path / "R.md") == [row]
     assert row.claim.endswith("lower" if claim.startswith("-") else "higher")
-    assert row.command == f"`mmcl compare {A} {B} --seeds 3 --claim {claim} --config.steps=9`"
+    assert row.command == f"`mmcl compare {A} {B} --seeds 3 --claim={claim} --config.steps=9`"
 
 
 def test_the_numbers_are_those_of_the_comparison(tmp_path: Path) -> None:
@@ -43,6 +43,12 @@ def test_the_numbers_are_those_of_the_comparison(tmp_path: Path) -> None:
     low, high = (float(end) for end in row.interval.split(" to "))
     assert low == pytest.approx(FOUND[0].low, abs=1e-4)
     assert high == pytest.approx(FOUND[0].high, abs=1e-4)
+
+
+def test_large_numbers_have_no_decimals(tmp_path: Path) -> None:
+    found = [paired("m", [5000.4, 5100.4], [1000.2, 1002.2])]
+    row = record(tmp_path / "R.md", A, B, [], found, "-m")
+    assert (row.its, row.difference) == ("5,050 ± 70.7107", "-4,049")
 
 
 def test_a_row_replaces_its_like_and_leaves_the_others(tmp_path: Path) -> None:

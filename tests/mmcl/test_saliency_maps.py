@@ -70,6 +70,8 @@ def test_the_salient_are_coloured_and_the_rest_is_pale() -> None:
     found = over(picture, map_HxW)
     np.testing.assert_allclose(found[2, 5], to_rgb(COLOURS[1]))
     assert (found[map_HxW <= 0] >= 0.75).all() and np.ptp(found[2, 6]) < 1e-12
+    faint = over(np.ones((1, 2, 3)), np.array([[1e-9, 1.0]], np.float32))
+    assert faint.max() <= 1  # also where 1 - 1e-9 is 1 in the map's precision
     for flat in (0.0, 2.0):
         np.testing.assert_allclose(over(picture, np.full((8, 8), flat)).std(axis=-1), 0, atol=1e-12)
 

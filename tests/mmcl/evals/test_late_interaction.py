@@ -136,13 +136,13 @@ def test_equals_loops_over_all_tokens(monkeypatch: pytest.MonkeyPatch, devices: 
     of = sides(source)
     for from_, to in (("image", "text"), ("text", "image")):
         ranks = literal_ranks(of[from_], of[to], concept, concept)
-        name = f"{from_}_to_{to}/late"
+        name = f"{from_}_to_{to}"
         assert found[f"{name}/median_rank"].value_N.tolist() == ranks
         assert found[f"{name}/recall@4"].value_N.tolist() == [one <= 4 for one in ranks]
         assert 1 < np.mean(ranks) < 9
     assert {key.rpartition("/")[0] for key in found} == {
-        "image_to_text/late",
-        "text_to_image/late",
+        "image_to_text",
+        "text_to_image",
     }
 
 
@@ -155,9 +155,9 @@ def test_equal_strings_are_one_item(monkeypatch: pytest.MonkeyPatch, one_device:
     first = [0, 2, 3, 4]
     of = sides(source)
     ranks = literal_ranks([of["text"][i] for i in first], of["image"], concept[first], concept)
-    assert found["text_to_image/late/median_rank"].value_N.tolist() == ranks
+    assert found["text_to_image/median_rank"].value_N.tolist() == ranks
     told = numbers(found)
-    assert told["text_to_image/late/queries"] == 4 and told["text_to_image/late/gallery"] == 6
+    assert told["text_to_image/queries"] == 4 and told["text_to_image/gallery"] == 6
     assert not any(key.startswith("image_to_text") for key in found)
 
 
@@ -167,8 +167,8 @@ def test_what_has_no_tokens_comes_last(monkeypatch: pytest.MonkeyPatch, one_devi
     source.mask[2] = False
     embedded, model = setup(monkeypatch, source, one_device, words=list("abcde"))
     found = judged(embedded, model, one_device)
-    assert found["text_to_image/late/median_rank"].value_N[2] == 5  # ties with all
-    assert found["image_to_text/late/median_rank"].value_N[2] == 5  # behind all
+    assert found["text_to_image/median_rank"].value_N[2] == 5  # ties with all
+    assert found["image_to_text/median_rank"].value_N[2] == 5  # behind all
 
 
 def test_a_collapsed_model_finds_nothing(monkeypatch: pytest.MonkeyPatch, one_device: Mesh) -> None:
@@ -178,7 +178,7 @@ def test_a_collapsed_model_finds_nothing(monkeypatch: pytest.MonkeyPatch, one_de
     embedded, model = setup(monkeypatch, source, one_device, words=list("abcde"))
     found = judged(embedded, model, one_device)
     for way in ("image_to_text", "text_to_image"):
-        assert found[f"{way}/late/median_rank"].value_N.tolist() == [5] * 5
+        assert found[f"{way}/median_rank"].value_N.tolist() == [5] * 5
 
 
 def test_leading_dimensions_alone(monkeypatch: pytest.MonkeyPatch, one_device: Mesh) -> None:
@@ -189,7 +189,7 @@ def test_leading_dimensions_alone(monkeypatch: pytest.MonkeyPatch, one_device: M
     found = judged(embedded, short, one_device)
     of, label = sides(source, 2), embedded.labels["concept"]
     ranks = literal_ranks(of["image"], of["text"], label, label)
-    assert found["image_to_text/late/median_rank"].value_N.tolist() == ranks
+    assert found["image_to_text/median_rank"].value_N.tolist() == ranks
     assert ranks != literal_ranks(*sides(source).values(), label, label)
 
 

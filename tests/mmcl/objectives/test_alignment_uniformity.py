@@ -88,15 +88,16 @@ def test_of_all_in_one_point_and_of_two_poles(make_problem):
     params, _, _, batch = make_problem(objective, 2, D, np.float32)
     batch["present"] = {m: np.ones(2, bool) for m in ("image", "text")}
     pole = np.arange(1, D + 1, dtype=np.float32)
+    run = jax.jit(lambda embeddings: objective(params, None, embeddings, batch, None).terms)
     for sign, squared in ((1, 0), (-1, 4)):  # of the two images, of the two texts and across
         embeddings = {m: Embedding(np.stack([pole, 7 * sign * pole])) for m in batch["present"]}
-        terms = objective(params, None, embeddings, batch, None).terms
+        terms = run(embeddings)
         for name, factor in (("image", 0.2), ("text", 0.2), ("image_text", 0.3)):
             values = terms[f"{name}_uniformity"].value_B
             np.testing.assert_allclose(values, -factor * 1.5 * squared, rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(terms["image_text_alignment"].value_B, 0, atol=1e-5)
     embeddings["text"] = Embedding(-embeddings["image"].z)
-    terms = objective(params, None, embeddings, batch, None).terms
+    terms = run(embeddings)
     np.testing.assert_allclose(terms["image_text_alignment"].value_B, 0.5 * 4, rtol=1e-5)
 
 
@@ -106,16 +107,17 @@ def test_each_modality_is_spread_once():
     batch = {"present": {m: rng.random(B) < 0.8 for m in embeddings}}
     pairs = (("image", "text"), ("audio", "image"))
     objective = alignment_uniformity.Objective(pairs=pairs, cross=1.0)
-    result = objective({"log_scale": np.float32(1)}, None, embeddings, batch, None)
+    run = jax.jit(lambda params: objective(params, None, embeddings, batch, None).terms)
+    terms = run({"log_scale": np.float32(1)})
     names = {f"{a}_{b}{suffix}" for a, b in pairs for suffix in ("", "_alignment", "_uniformity")}
-    assert set(result.terms) == names | {f"{m}_uniformity" for m in embeddings}
+    assert set(terms) == names | {f"{m}_uniformity" for m in embeddings}
     for a, b in pairs:
         sides = {"image": embeddings[a], "text": embeddings[b]}
         present = {"image": batch["present"][a], "text": batch["present"][b]}
         alone = dense({"log_scale": 1.0}, sides, {"present": present}, None, cross=1.0)
         renamed = {"image": a, "text": b}
         for name, values in alone.items():
-            term = result.terms["_".join(renamed.get(word, word) for word in name.split("_"))]
+            term = terms["_".join(renamed.get(word, word) for word in name.split("_"))]
             np.testing.assert_array_equal(term.weight_B, [i in values for i in range(B)])
             for i, value in values.items():
                 np.testing.assert_allclose(term.value_B[i], value, rtol=1e-4)
@@ -143,7 +145,7 @@ def test_points_far_apart_are_no_underflow(make_problem):
         return sum(term.mean() for term in terms.values()), terms
 
     z = {m: np.stack([pole, -pole]) for m in batch["present"]}
-    (_, terms), gradient = jax.value_and_grad(loss, has_aux=True)(z)
+    (_, terms), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(z)
     np.testing.assert_allclose(terms["text_uniformity"].value_B, -0.5 * 400, rtol=1e-5)
     np.testing.assert_allclose(terms["image_text_uniformity"].value_B, -400, rtol=1e-5)
     assert all(np.isfinite(x).all() for x in gradient.values())

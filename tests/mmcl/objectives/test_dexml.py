@@ -167,7 +167,8 @@ def test_of_one_label_the_soft_top_is_a_coin(make_problem):
         term = objective(params, None, sides, batch, None).terms["image_text"]
         return term.mean(), term
 
-    (_, term), gradient = jax.value_and_grad(cost, has_aux=True)(embeddings["text"].views)
+    run = jax.jit(jax.value_and_grad(cost, has_aux=True))
+    (_, term), gradient = run(embeddings["text"].views)
     np.testing.assert_allclose(term.value_B, np.log(2), rtol=1e-5)
     np.testing.assert_allclose(gradient, 0, atol=1e-5)
 
@@ -218,7 +219,7 @@ def test_no_label_at_all_costs_nothing(make_problem):
             term = objective(params, None, sides, batch, None).terms["image_text"]
             return term.mean(), term
 
-        run = jax.value_and_grad(cost, (0, 1), has_aux=True)
+        run = jax.jit(jax.value_and_grad(cost, (0, 1), has_aux=True))
         (value, term), gradient = run(params, embeddings["text"].views)
         assert value == 0 and not term.weight_B.any()
         assert not any(x.any() for x in jax.tree.leaves(gradient))
@@ -235,3 +236,8 @@ def test_labels_that_are_no_views(make_problem):
     embeddings["text"] = embeddings["text"]._replace(views=None)
     with pytest.raises(InputError, match="'text'.*views.each"):
         objective(params, None, embeddings, batch, None)
+
+
+def test_at_least_one_label_is_at_the_top():
+    with pytest.raises(InputError, match="config.objective.top: 0 should be 1 or more"):
+        dexml.Objective(top=0)

@@ -1,5 +1,6 @@
 """What holds for every objective: what is absent has no say, and nothing at all costs nothing."""
 
+import functools
 from pathlib import Path
 
 import jax
@@ -14,6 +15,12 @@ B, D = 12, 5
 @pytest.fixture
 def value_and_gradient(make_objective):
     objective = make_objective(B, D)
+    return objective, program(objective)
+
+
+@functools.cache
+def program(objective):
+    """Value, terms and gradients, compiled once for all tests."""
 
     @jax.jit
     def run(params, state, embeddings, batch):
@@ -25,7 +32,7 @@ def value_and_gradient(make_objective):
         (value, terms), gradient = value_and_grad(params, embeddings)
         return value, terms, gradient
 
-    return objective, run
+    return run
 
 
 def floats(tree):
@@ -99,11 +106,15 @@ def test_what_it_multiplies_similarities_by_is_logged(make_objective, make_probl
     if "log_scale" not in params:
         pytest.skip("its scale is not learned")
     np.testing.assert_allclose(np.exp(params["log_scale"]), objective.init_scale, rtol=1e-6)
+
+    @jax.jit
+    def metrics(params):
+        return objective(params, state, embeddings, batch, jax.random.key(0)).metrics
+
     for log_scale in (-0.5, 2.0, 6.0):
-        params["log_scale"] = np.float32(log_scale)
-        metrics = objective(params, state, embeddings, batch, jax.random.key(0)).metrics
+        found = metrics({**params, "log_scale": np.float32(log_scale)})
         scale = min(np.exp(log_scale), objective.max_scale or np.inf)
-        np.testing.assert_allclose(metrics["logit_scale"], scale, rtol=1e-6)
+        np.testing.assert_allclose(found["logit_scale"], scale, rtol=1e-6)
 
 
 def test_no_objective_is_forgotten(all_objectives):

@@ -76,7 +76,7 @@ def test_a_record_without_negatives_costs_nothing(make_problem):
         return term.mean(), term
 
     z = {m: e.z for m, e in embeddings.items()}
-    (value, term), gradient = jax.value_and_grad(loss, has_aux=True)(z)
+    (value, term), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(z)
     assert value == 0 and term.weight_B[2] == 1 and np.sum(term.weight_B) == 1
     assert all(np.abs(x).max() < 1e-6 for x in jax.tree.leaves(gradient))
 

@@ -12,17 +12,29 @@ KERNELS = ["pallas_tpu", "pallas_gpu"]
 B, D = 50, 24
 
 
-def answers(objective, problems, impl):
-    """Of each of problems alike: loss, values and gradients of the floats, computed by `impl`."""
+def answers(objective, problems, impl, blocks=None):
+    """Of each of problems alike: loss, values and gradients of the floats, computed by `impl`, in
+    tiles of that size.
+    """
+    problems = list(problems)
 
     def loss(params, embeddings, state, batch):
         result = objective(params, state, embeddings, batch, jax.random.key(0))
         values = [term.value_B for term in result.terms.values()]
         return sum(term.mean() for term in result.terms.values()), values
 
-    step = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True, allow_int=True))
-    with choices(impl=impl) as made, interpreted():
-        found = [step(one.params, one.embeddings, one.state, one.batch) for one in problems]
+    def step(params, state, embeddings, batch):
+        value_and_grad = jax.value_and_grad(loss, (0, 1), has_aux=True, allow_int=True)
+        return value_and_grad(params, embeddings, state, batch)
+
+    saved = {}
+    if blocks is not None:
+        with choices(impl=impl) as whole:
+            jax.eval_shape(step, *problems[0])
+        saved = {call: {**choice, "blocks": blocks} for call, choice in whole.items()}
+    run = jax.jit(step)
+    with choices(saved, impl) as made, interpreted():
+        found = [run(*one) for one in problems]
     assert {choice["impl"] for choice in made.values()} == {impl}
     return [
         [x for x in jax.tree.leaves(jax.device_get(one)) if jnp.issubdtype(x.dtype, jnp.floating)]
@@ -38,11 +50,14 @@ def errors(got, want):
 
 
 @pytest.mark.parametrize("impl", ["pallas_tpu", pytest.param("pallas_gpu", marks=pytest.mark.long)])
-def test_an_odd_batch_in_float64_as_by_xla(make_objective, make_problem, impl):
+def test_an_odd_batch_in_float64_as_by_xla_in_small_tiles(make_objective, make_problem, impl):
     objective = make_objective(B, D)
     with jax.enable_x64(True):
         problems = [make_problem(objective, B, D, np.float64)]
-        (got,), (want,) = (answers(objective, problems, by) for by in (impl, "xla"))
+        (got,), (want,) = (
+            answers(objective, problems, by, blocks)
+            for by, blocks in ((impl, None), ("xla", (16, 24)))
+        )
     assert max(errors(got, want)) <= 1e-12
 
 

@@ -84,7 +84,8 @@ def test_of_a_model_that_has_not_changed_nothing_is_asked(make_problem):
         return term.mean(), term
 
     z = {m: e.z for m, e in embeddings.items()}
-    (_, term), gradient = jax.value_and_grad(loss, (0, 1), has_aux=True)(params, z)
+    run = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))
+    (_, term), gradient = run(params, z)
     assert np.all(term.weight_B == 1)
     np.testing.assert_allclose(term.value_B, 0, atol=1e-3)
     assert all(np.abs(x).max() < 1e-3 for x in jax.tree.leaves(gradient))
